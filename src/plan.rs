@@ -1,0 +1,397 @@
+//! The vocabulary of steps, and `Plan`: a recorded list of them. No backend in it.
+//!
+//! A plan is recorded once per (model, column bucket) and replayed; what changes from run to run stands in [`Params`],
+//! which every kernel reads. *Columns* are the tokens of one pass, at most [`MAX_COLUMNS`]. Activations are `f32`,
+//! column after column: element `i` of column `c` is `buffer[c * stride + i]`. Buffers hold `u32` words or `f32`.
+//!
+//! A column is a node of a token tree. Its KV slot is `base + c`; its *position* is `base + depth(c)`, where
+//! `depth(c) = count_ones(ancestors[c]) - 1` and `ancestors[c]` is a bit mask over the columns with its own bit set.
+//! Parents come before their children, so the n-th set bit is the ancestor at depth n. A chain has `ancestors[c] =
+//! (2 << c) - 1` and slot == position.
+
+use crate::error::Result;
+use crate::store::LocalFuture;
+use crate::weights::format::Layout;
+
+/// Columns of one pass.
+pub const MAX_COLUMNS: usize = 16;
+/// The widths for which plans are recorded. A pass uses the smallest that holds its columns.
+pub const COLUMN_BUCKETS: [usize; 5] = [1, 2, 4, 8, 16];
+/// Positions whose attention is summed by one workgroup: fixed, so that sums do not depend on the columns in flight.
+pub const KV_CHUNK: usize = 64;
+/// Words in [`BufferId::TOKENS`]; inputs and samples share it.
+pub const TOKENS_WORDS: usize = 1024;
+/// Pairs (token, f32 bits) in [`BufferId::BIAS`].
+pub const MAX_LOGIT_BIAS: usize = 1024;
+/// Tokens of history that penalties may look back at.
+pub const MAX_PENALTY_TOKENS: usize = 256;
+
+/// A buffer of an executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BufferId(pub u32);
+
+impl BufferId {
+    /// `u32` tokens of the round: inputs and samples, at offsets given by [`Params`]. Every executor owns one.
+    pub const TOKENS: BufferId = BufferId(0);
+    /// Logit bias: `(token, f32 bits)` pairs, `params.bias_count` of them.
+    pub const BIAS: BufferId = BufferId(1);
+}
+
+/// A prepared plan of an executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PlanId(pub u32);
+
+/// Rows `first_row .. first_row + rows` of a matrix, in buffers that one binding can hold.
+#[derive(Debug, Clone, Copy)]
+pub struct MatrixPart {
+    /// Layout of both arrays.
+    pub layout: Layout,
+    /// (rows, cols/32, layout.quant_words()) words
+    pub quants: BufferId,
+    /// (rows, cols/32/blocks, words) by layout.scale_words(); one unused word where there are none
+    pub scales: BufferId,
+    /// Row of the whole matrix that row 0 of this part is.
+    pub first_row: u32,
+    /// Rows in this part.
+    pub rows: u32,
+    /// Weights in a row, a multiple of 32.
+    pub cols: u32,
+}
+
+/// Which columns a step works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Columns {
+    /// Columns `0 .. live_cols` of the pass.
+    All,
+    /// The columns whose logits are wanted, `0 .. logit_cols`, counted from `logit_first` of the pass.
+    Logits,
+}
+
+/// Order of the rotated pairs in a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RopePairs {
+    /// `(2i, 2i + 1)`: GGUF's `llama`.
+    Adjacent,
+    /// `(i, i + rope_dim/2)`: GGUF's `gemma3`, `qwen2`, …
+    Halves,
+}
+
+/// Gate function of the feed-forward part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// `x * sigmoid(x)`
+    Silu,
+    /// `0.5 * x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))`
+    GeluTanh,
+}
+
+/// One kernel call. Kernel file, pipeline, CPU twin and test carry the variant's name in snake case.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Step {
+    /// `out[c] = scale * weight[token]`, `history[position] = token` for `token = TOKENS[token_at + c]`, where the token's
+    /// row is in this part; other columns are left alone.
+    Embed {
+        /// (vocabulary, width)
+        weight: MatrixPart,
+        /// (context) u32
+        history: BufferId,
+        /// (columns, width) f32
+        out: BufferId,
+        /// Factor on every element.
+        scale: f32,
+    },
+    /// `out[c] = x[c'] / sqrt(mean(x[c']^2) + eps) * weight`, or `out[c] += …` where `add`. `c'` is `c`, or
+    /// `logit_first + c` for [`Columns::Logits`]. `x` and `out` differ.
+    RmsNorm {
+        /// (columns, width) f32
+        x: BufferId,
+        /// (width) f32
+        weight: BufferId,
+        /// (columns, width) f32
+        out: BufferId,
+        /// Elements of a column.
+        width: u32,
+        /// Added to the mean square.
+        eps: f32,
+        /// Add to `out` instead of writing it.
+        add: bool,
+        /// Which columns.
+        columns: Columns,
+    },
+    /// `out[c][out_offset + first_row + r] = sum_k weight[r][k] * x[c][k]`, or `+=` where `add`.
+    Matvec {
+        /// (rows, cols)
+        weight: MatrixPart,
+        /// (columns, cols) f32
+        x: BufferId,
+        /// (columns, out_stride) f32
+        out: BufferId,
+        /// Row of `out` that row 0 of the matrix is.
+        out_offset: u32,
+        /// Elements of a column of `out`.
+        out_stride: u32,
+        /// Add to `out` instead of writing it.
+        add: bool,
+        /// Which columns.
+        columns: Columns,
+    },
+    /// Per column: optional RMS norm of each query and key head, rotation of both by the column's position, then the
+    /// rotated queries back into `qkv`, keys and values as packed halves into the cache at slot `base + c`.
+    RopeKv {
+        /// (columns, (heads + 2*kv_heads) * head_dim) f32: queries, keys, values
+        qkv: BufferId,
+        /// (kv_heads, capacity, head_dim/2) packed halves
+        k_cache: BufferId,
+        /// (kv_heads, capacity, head_dim/2) packed halves
+        v_cache: BufferId,
+        /// (capacity, head_dim/2, 2) f32: cosine and sine of every position and pair
+        rope: BufferId,
+        /// (2, head_dim) f32: norm weights of queries, then of keys
+        qk_norm: Option<BufferId>,
+        /// Sizes.
+        shape: AttentionShape,
+        /// Which elements rotate together.
+        pairs: RopePairs,
+        /// Of the head norms.
+        eps: f32,
+    },
+    /// Attention of one chunk of [`KV_CHUNK`] positions: for chunk `j`, head `h`, column `c` the maximum score, the sum of
+    /// `exp(score - max)` and the so weighted sum of values. Positions run in path order (slots for `p < base`, then the
+    /// column's ancestors by depth), so a tree sums as a chain does. Chunks without a visible position are skipped.
+    Attention {
+        /// (columns, (heads + 2*kv_heads) * head_dim) f32, queries rotated
+        qkv: BufferId,
+        /// (kv_heads, capacity, head_dim/2) packed halves
+        k_cache: BufferId,
+        /// (kv_heads, capacity, head_dim/2) packed halves
+        v_cache: BufferId,
+        /// (columns, heads, chunks, head_dim + 2) f32: weighted values, maximum, sum
+        partial: BufferId,
+        /// Sizes.
+        shape: AttentionShape,
+    },
+    /// Merges the chunks of each head in ascending order: `out[c][h*head_dim + i]`.
+    AttentionCombine {
+        /// (columns, heads, chunks, head_dim + 2) f32
+        partial: BufferId,
+        /// (columns, heads * head_dim) f32
+        out: BufferId,
+        /// Sizes.
+        shape: AttentionShape,
+    },
+    /// `out[c][i] = gate(x[c][i]) * x[c][width + i]`
+    Activation {
+        /// (columns, 2*width) f32: gate, up
+        x: BufferId,
+        /// (columns, width) f32
+        out: BufferId,
+        /// Elements of a column of `out`.
+        width: u32,
+        /// The function.
+        gate: Gate,
+    },
+    /// Samples one token a logit column, in the fixed order of [`crate::sampling`], and writes it to
+    /// `TOKENS[sample_at + c]`. Changes the logits in place.
+    Sample {
+        /// (columns, vocabulary) f32
+        logits: BufferId,
+        /// (context) u32
+        history: BufferId,
+        /// Tokens in the vocabulary.
+        vocabulary: u32,
+    },
+}
+
+/// Sizes of attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; query head `h` reads `h / (heads / kv_heads)`.
+    pub kv_heads: u32,
+    /// Elements of a head, even, at most 256.
+    pub head_dim: u32,
+    /// KV slots.
+    pub capacity: u32,
+    /// A position sees only the last `window` positions, itself included; 0 means all.
+    pub window: u32,
+    /// Factor on the scores.
+    pub scale: f32,
+}
+
+impl AttentionShape {
+    /// Chunks that the partial buffer has room for.
+    pub const fn chunks(&self) -> u32 {
+        self.capacity.div_ceil(KV_CHUNK as u32)
+    }
+}
+
+/// A recorded pass.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// For messages: which model, which part, how many columns.
+    pub label: String,
+    /// Columns the matrix kernels compute, one of [`COLUMN_BUCKETS`].
+    pub bucket: usize,
+    /// In order; each sees the writes of those before it.
+    pub steps: Vec<Step>,
+}
+
+/// What changes from run to run: 256 bytes, the uniform of every kernel. The order of the fields is that of
+/// `shaders/shared/params.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Tokens in this pass, 1 to 16.
+    pub live_cols: u32,
+    /// Tokens in the KV cache before this pass: column `c` writes slot `base + c`.
+    pub base: u32,
+    /// Where in `TOKENS` the tokens of the columns stand.
+    pub token_at: u32,
+    /// First column whose logits are wanted.
+    pub logit_first: u32,
+    /// Number of columns whose logits are wanted.
+    pub logit_cols: u32,
+    /// Where in `TOKENS` the samples go.
+    pub sample_at: u32,
+    /// Seed of the noise.
+    pub seed: [u32; 2],
+    /// 0 takes the largest logit and draws no noise.
+    pub temperature: f32,
+    /// 0 keeps all.
+    pub top_k: u32,
+    /// 1 keeps all.
+    pub top_p: f32,
+    /// 0 keeps all.
+    pub min_p: f32,
+    /// 1 changes nothing.
+    pub repeat_penalty: f32,
+    /// 0 changes nothing.
+    pub presence_penalty: f32,
+    /// 0 changes nothing.
+    pub frequency_penalty: f32,
+    /// Last tokens that the penalties look at, 0 to [`MAX_PENALTY_TOKENS`].
+    pub penalty_last_n: u32,
+    /// Pairs in `BIAS`.
+    pub bias_count: u32,
+    /// Room to grow; zero.
+    pub reserved: [u32; 15],
+    /// Ancestor masks by column; see the module's head.
+    pub ancestors: [u32; 16],
+    /// Room to grow; zero.
+    pub reserved2: [u32; 16],
+}
+
+const _: () = assert!(size_of::<Params>() == 256, "one uniform slot");
+
+impl Params {
+    /// A pass over a chain of `live_cols` tokens at `TOKENS[token_at..]`, no logits wanted, greedy.
+    pub fn chain(live_cols: usize, base: usize, token_at: usize) -> Params {
+        assert!((1..=MAX_COLUMNS).contains(&live_cols), "a pass has 1 to 16 columns");
+        let mut ancestors = [0; 16];
+        for (column, mask) in ancestors.iter_mut().enumerate().take(live_cols) {
+            *mask = (2u32 << column) - 1;
+        }
+        Params {
+            live_cols: live_cols as u32,
+            base: base as u32,
+            token_at: token_at as u32,
+            top_p: 1.0,
+            repeat_penalty: 1.0,
+            ancestors,
+            ..bytemuck::Zeroable::zeroed()
+        }
+    }
+
+    /// Depth of a column in its tree; the root has 0.
+    pub fn depth(&self, column: usize) -> u32 {
+        self.ancestors[column].count_ones() - 1
+    }
+
+    /// KV slot of the token at `position` on the path to `column`.
+    pub fn slot(&self, column: usize, position: u32) -> u32 {
+        if position < self.base {
+            return position;
+        }
+        let mut mask = self.ancestors[column];
+        for _ in 0..position - self.base {
+            mask &= mask - 1;
+        }
+        self.base + mask.trailing_zeros()
+    }
+}
+
+/// One unit of work: plans run in order in one pass, then some words of `TOKENS` come back.
+#[derive(Debug, Clone, Default)]
+pub struct Submission {
+    /// Words written to `TOKENS` before the runs: (offset, tokens).
+    pub tokens: Vec<(usize, Vec<u32>)>,
+    /// Plans with their params.
+    pub runs: Vec<(PlanId, Params)>,
+    /// Words of `TOKENS` to read back: (offset, count); a count of 0 reads nothing and needs no map.
+    pub read: (usize, usize),
+}
+
+/// Work in flight.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ticket(pub u64);
+
+/// Which of the two executors this is, and what it runs on.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct DeviceInfo {
+    /// `gpu` or `cpu`.
+    pub kind: &'static str,
+    /// Adapter or processor name.
+    pub name: String,
+    /// A GPU in software.
+    pub software: bool,
+}
+
+/// What an executor can hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest buffer that a kernel can be given, in bytes.
+    pub max_binding_bytes: u64,
+    /// Memory there is, in bytes, where it is known.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Work counted since the executor was made; keep-alive submits of the poller are not in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counters {
+    /// Submits of work.
+    pub submits: u64,
+    /// Buffer maps.
+    pub maps: u64,
+    /// Bytes allocated and not freed.
+    pub allocated_bytes: u64,
+}
+
+/// Runs plans. Methods take `&self`; callers see to it that only one submission chain is in flight.
+pub trait Executor {
+    /// What this runs on.
+    fn device(&self) -> DeviceInfo;
+    /// What it can hold.
+    fn limits(&self) -> Limits;
+    /// A zeroed buffer of `words` words. Fails with `OutOfMemory` where the device refuses.
+    fn alloc(&self, label: &str, words: usize) -> Result<BufferId>;
+    /// Writes words at an offset in words. The data is taken over before this returns.
+    fn write(&self, buffer: BufferId, offset: usize, words: &[u32]) -> Result<()>;
+    /// Reads words back: for tests and tools; costs a submit and a map.
+    fn read(&self, buffer: BufferId, offset: usize, words: usize) -> LocalFuture<'_, Result<Vec<u32>>>;
+    /// Frees buffers and drops plans made after `mark` (a value of [`Executor::mark`]).
+    fn release(&self, mark: (u32, u32));
+    /// Buffers and plans that exist now.
+    fn mark(&self) -> (u32, u32);
+    /// Checks a plan against its buffers and makes it ready to run.
+    fn prepare(&self, plan: Plan) -> Result<PlanId>;
+    /// Queues a submission.
+    fn submit(&self, submission: Submission) -> Result<Ticket>;
+    /// Waits for a submission and gives the words it was asked to read back.
+    fn finish(&self, ticket: Ticket) -> LocalFuture<'_, Result<Vec<u32>>>;
+    /// Submits, maps, bytes.
+    fn counters(&self) -> Counters;
+    /// What was frozen at load and decides the bits: device, build, arithmetic, geometry.
+    fn fingerprint(&self) -> String;
+}

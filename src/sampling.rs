@@ -1,0 +1,151 @@
+//! Sampling, the same for plain and speculative decoding: the order of the steps, their options, and the keyed noise.
+//!
+//! One token is drawn from a row of logits `l` at a fixed order, by `shaders/sample.wgsl` and its twin `cpu/sample.rs`:
+//! 1. *logit bias*: `l[t] += bias[t]`; a NaN counts as `-inf` from here on;
+//! 2. *penalties*, once for each token among the last `penalty_last_n` on the path to this row (the row's own input token
+//!    included), which occurs `n` times there: `l /= repeat` if `l > 0` else `l *= repeat`, then
+//!    `l -= n * frequency + presence`;
+//! 3. *temperature*: at 0 the result is the largest `l`, the lowest id among equals, and the rest is skipped; else
+//!    `l /= temperature`;
+//! 4. *truncation*, a threshold on `l`, so ties stay: `top_k` (the largest threshold that keeps at least k), then
+//!    `top_p` (among those, the largest that keeps a share of at least p of their probability), then `min_p`
+//!    (`max + ln(min_p)`);
+//! 5. *noise*: `l + gumbel(seed, position, token)` where `position` is the position the new token will have;
+//! 6. *argmax*, the lowest id among equals.
+//!
+//! Noise depends on nothing but (seed, position, token), so the token drawn at a position is the same whether its row was
+//! computed alone or as a column of a verify pass, and a draft model that uses the same noise agrees more often.
+
+use crate::error::{Error, Result};
+use crate::plan::{MAX_LOGIT_BIAS, MAX_PENALTY_TOKENS, Params};
+
+/// Options of one request. The defaults are greedy.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplingParams {
+    /// 0 is greedy; 1 leaves the model's distribution alone.
+    pub temperature: f32,
+    /// Keep the k likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the smallest set with this share of the probability; 1 keeps all.
+    pub top_p: f32,
+    /// Keep tokens at least this likely relative to the likeliest; 0 keeps all.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of recent tokens; 1 is off.
+    pub repeat_penalty: f32,
+    /// Subtracted from logits of recent tokens; 0 is off.
+    pub presence_penalty: f32,
+    /// Subtracted from logits of recent tokens, times their count; 0 is off.
+    pub frequency_penalty: f32,
+    /// How many last tokens are recent, at most 256.
+    pub repeat_last_n: u32,
+    /// Added to the logits of tokens.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Same seed, same text.
+    pub seed: u64,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        SamplingParams {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            repeat_last_n: 64,
+            logit_bias: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+impl SamplingParams {
+    /// Checks every value against what it may be and names the first that is wrong.
+    pub fn validate(&self, vocabulary: usize) -> Result<()> {
+        let check = |name: &str, value: f32, ok: bool, expected: &str| {
+            if value.is_finite() && ok {
+                return Ok(());
+            }
+            Err(Error::BadOption { name: name.to_owned(), found: value.to_string(), expected: expected.to_owned() })
+        };
+        check("temperature", self.temperature, (0.0..=100.0).contains(&self.temperature), "0 to 100")?;
+        check("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, at most 1")?;
+        check("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 to 1")?;
+        check("repeat_penalty", self.repeat_penalty, (0.01..=100.0).contains(&self.repeat_penalty), "0.01 to 100")?;
+        check("presence_penalty", self.presence_penalty, self.presence_penalty.abs() <= 100.0, "-100 to 100")?;
+        check("frequency_penalty", self.frequency_penalty, self.frequency_penalty.abs() <= 100.0, "-100 to 100")?;
+        let last_n = self.repeat_last_n;
+        check("repeat_last_n", last_n as f32, last_n as usize <= MAX_PENALTY_TOKENS, "0 to 256")?;
+        let entries = self.logit_bias.len();
+        check("logit_bias entries", entries as f32, entries <= MAX_LOGIT_BIAS, "at most 1024")?;
+        let mut seen = std::collections::HashSet::new();
+        for &(token, bias) in &self.logit_bias {
+            check("logit_bias token", token as f32, (token as usize) < vocabulary, "a token of the vocabulary")?;
+            check("logit_bias token", token as f32, seen.insert(token), "each token once")?;
+            check("logit_bias", bias, bias.abs() <= 1e4, "-10000 to 10000")?;
+        }
+        Ok(())
+    }
+
+    /// Writes the options into a pass's params.
+    pub fn apply(&self, params: &mut Params) {
+        params.seed = [self.seed as u32, (self.seed >> 32) as u32];
+        params.temperature = self.temperature;
+        params.top_k = self.top_k;
+        params.top_p = self.top_p;
+        params.min_p = self.min_p;
+        params.repeat_penalty = self.repeat_penalty;
+        params.presence_penalty = self.presence_penalty;
+        params.frequency_penalty = self.frequency_penalty;
+        params.penalty_last_n = self.repeat_last_n;
+        params.bias_count = self.logit_bias.len() as u32;
+    }
+
+    /// The contents of `BufferId::BIAS`.
+    pub fn bias_words(&self) -> Vec<u32> {
+        self.logit_bias.iter().flat_map(|&(token, bias)| [token, bias.to_bits()]).collect()
+    }
+}
+
+/// A counter-based generator: 128 bits in, 128 well mixed bits out (pcg4d, Jarzynski and Olano,
+/// "Hash Functions for GPU Rendering", JCGT 9(3), 2020).
+pub fn pcg4d(key: [u32; 4]) -> [u32; 4] {
+    let [mut x, mut y, mut z, mut w] = key.map(|word| word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let mut stir = |rounds_done: bool| {
+        x = x.wrapping_add(y.wrapping_mul(w));
+        y = y.wrapping_add(z.wrapping_mul(x));
+        z = z.wrapping_add(x.wrapping_mul(y));
+        w = w.wrapping_add(y.wrapping_mul(z));
+        if !rounds_done {
+            (x, y, z, w) = (x ^ (x >> 16), y ^ (y >> 16), z ^ (z >> 16), w ^ (w >> 16));
+        }
+    };
+    stir(false);
+    stir(true);
+    [x, y, z, w]
+}
+
+/// Gumbel noise of a token at a position: `-ln(E)`, `E = -ln(1 - v)` exponential, `v` uniform in (0, 1).
+///
+/// The winner of an argmax has a small `E`, so `E` must be accurate where `v` is small (`u = 1 - v` near 1): there
+/// `-ln(1 - v)` is summed as its series, and no random bit is lost.
+pub fn gumbel(seed: [u32; 2], position: u32, token: u32) -> f32 {
+    let bits = pcg4d([token, position, seed[0], seed[1]])[0];
+    let v = ((bits as f32 + 0.5) * (1.0 / 4_294_967_296.0)).min(0.999_999_94);
+    let exponential = if v < 0.1 {
+        v * (1.0
+            + v * (1.0 / 2.0 + v * (1.0 / 3.0 + v * (1.0 / 4.0 + v * (1.0 / 5.0 + v * (1.0 / 6.0 + v * (1.0 / 7.0)))))))
+    } else {
+        -(1.0 - v).ln()
+    };
+    -exponential.ln()
+}
+
+/// Maps floats to integers of the same order (`-inf` lowest), for thresholds found bit by bit.
+pub fn ordered_key(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 }
+}

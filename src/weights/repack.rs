@@ -1,0 +1,1 @@
+//! From a file's blocks to a device's layout.
