@@ -10,12 +10,12 @@ pub async fn yield_macrotask() {
     imp::yield_macrotask().await;
 }
 
-/// Runs `work(i)` for every `i < count`, on all cores where there are threads.
-pub fn parallel_for(count: usize, work: impl Fn(usize) + Sync + Send) {
-    imp::parallel_for(count, work);
+/// Runs `work(i, chunk)` for every `chunk_len` items of `items`, on all cores where there are threads.
+pub fn parallel_chunks<T: Send>(items: &mut [T], chunk_len: usize, work: impl Fn(usize, &mut [T]) + Sync + Send) {
+    imp::parallel_chunks(items, chunk_len, work);
 }
 
-/// Threads that [`parallel_for`] spreads over.
+/// Threads that [`parallel_chunks`] spreads over.
 pub fn threads() -> usize {
     imp::threads()
 }
@@ -38,8 +38,12 @@ mod imp {
 
     pub(super) async fn yield_macrotask() {}
 
-    pub(super) fn parallel_for(count: usize, work: impl Fn(usize) + Sync + Send) {
-        (0..count).into_par_iter().for_each(work);
+    pub(super) fn parallel_chunks<T: Send>(
+        items: &mut [T],
+        chunk_len: usize,
+        work: impl Fn(usize, &mut [T]) + Sync + Send,
+    ) {
+        items.par_chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| work(index, chunk));
     }
 
     pub(super) fn threads() -> usize {
@@ -87,8 +91,12 @@ mod imp {
         let _ = wasm_bindgen_futures::JsFuture::from(promise).await;
     }
 
-    pub(super) fn parallel_for(count: usize, work: impl Fn(usize) + Sync + Send) {
-        (0..count).for_each(work);
+    pub(super) fn parallel_chunks<T: Send>(
+        items: &mut [T],
+        chunk_len: usize,
+        work: impl Fn(usize, &mut [T]) + Sync + Send,
+    ) {
+        items.chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| work(index, chunk));
     }
 
     pub(super) fn threads() -> usize {
