@@ -38,7 +38,7 @@ if [ -n "${FOREDRAFT_TEST_FULL:-}" ]; then part_limit=36000; else part_limit=270
 logs=tests/out/logs
 rm -rf "$logs"
 mkdir -p "$logs"
-table="" details="" passed=0 failed=0 skipped=0 finished=
+table="" details="" passed=0 failed=0 skipped=0 part_failed=0 finished=
 
 row() { table+=$(printf '%-34s %6s  %s' "$1" "$2" "$3")$'\n'; }
 
@@ -90,7 +90,8 @@ count_node() {
   note "skipped" < <(sed -nE -e 's/^ *ok [0-9]* - (.*# (SKIP|TODO).*)/\1/p' -e 's/^ *﹣ //p' "$1" | sort -u)
 }
 
-# part NAME COUNTER COMMAND...: runs the command with its output on the terminal and in a log.
+# part NAME COUNTER COMMAND...: runs the command with its output on the terminal and in a log. `part_failed` tells the
+# parts that build on it.
 part() {
   local name=$1 counter=$2 log start=$SECONDS status good bad left_out result
   shift 2
@@ -110,6 +111,7 @@ part() {
   fi
   if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
   if [ "$status" = 124 ]; then details+="failed: $name took more than $part_limit s"$'\n'; fi
+  part_failed=$bad
   passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + left_out))
   result="$good passed"
   if [ "$counter" = count_check ] && [ "$bad" = 0 ]; then result=passed; fi
@@ -121,6 +123,7 @@ part() {
 skip() {
   skipped=$((skipped + 1))
   row "$1" - "skipped: $2"
+  details+="skipped: $1: $2"$'\n'
 }
 
 setup() {
@@ -148,6 +151,10 @@ run_rust() {
   part "cargo fmt" count_check cargo fmt --check
   part "cargo clippy" count_check clippy --all-targets
   part "cargo build" count_check cargo test --locked --release --no-run
+  if [ "$part_failed" -gt 0 ]; then
+    skip "cargo test" "the build failed"
+    return
+  fi
   part "test models" count_check setup_models
   part "cargo test" count_cargo limited "$part_limit" cargo test --locked --release --no-fail-fast
 }
@@ -160,6 +167,10 @@ run_browser() {
     part "clippy for wasm" count_check clippy --lib --target "$WASM_TARGET"
   fi
   part "web build" count_check web_build
+  if [ "$part_failed" -gt 0 ]; then
+    skip "web tests" "the web build failed"
+    return
+  fi
   if [ "$only" = browser ]; then part "test models" count_check setup_models; fi
   part "web tests" count_node limited "$part_limit" npm --prefix web test
 }

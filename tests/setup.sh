@@ -8,6 +8,7 @@
 # Packages of the system are installed by root with apt-get (Debian, Ubuntu) and never otherwise: sudo is not used.
 # Works with bash 3.2, which is what macOS has.
 
+: "${HOME:=$(cd ~ && pwd)}"
 FOREDRAFT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target_dir=${CARGO_TARGET_DIR:-$FOREDRAFT_ROOT/target}
 case $target_dir in /*) ;; *) target_dir=$FOREDRAFT_ROOT/$target_dir ;; esac
@@ -95,7 +96,7 @@ remedy() {
   case $1:$manager in
     rust:*) echo "see https://rustup.rs, then: rustup component add rustfmt clippy" && return ;;
     compiler:brew) echo "xcode-select --install" && return ;;
-    node:apt-get) echo "apt-get install $packages, or https://nodejs.org where that is older than $NODE_MAJOR" && return ;;
+    node:apt-get) echo "sudo apt-get install $packages, or https://nodejs.org where that is older than $NODE_MAJOR" && return ;;
   esac
   if [ -z "$packages" ] || [ "$manager" = none ]; then
     echo "install it by your system's package manager" && return

@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-  echo "this is not a git checkout: no list of tracked files to look through" >&2
+if ! git rev-parse --is-inside-work-tree >/dev/null; then
+  echo "git lists no tracked files here (see its message above)" >&2
   exit 1
 fi
 
@@ -24,7 +24,7 @@ look() {
 
 look "a path of one machine" -E -e '(^|[^[:alnum:]_.~/:-])/([r]oot|[t]mp|[w]ork|[h]ome/[[:alnum:]_-]+|[U]sers/[[:alnum:]_-]+)/[[:alnum:]_.-]'
 look "the folder of this checkout" -F -e "$PWD/"
-if [ "${#HOME}" -gt 1 ] && [ "$HOME" != "/root" ]; then look "the home folder of this user" -F -e "$HOME/"; fi
+if [ "${HOME:-/}" != / ]; then look "the home folder of this user" -F -e "$HOME/"; fi
 look "the address of a package registry" -E \
   -e '[r]egistry\.(npmjs|yarnpkg)\.|[n]pmmirror\.|([s]tatic|[i]ndex)\.crates\.io|[f]iles\.pythonhosted\.|[p]ypi\.org/simple'
 look "where a package was fetched from (npm config set omit-lockfile-registry-resolved true, then npm install)" \
