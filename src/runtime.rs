@@ -5,6 +5,11 @@ pub fn now_ms() -> f64 {
     imp::now_ms()
 }
 
+/// Seconds since 1970-01-01 UTC, by the machine's wall clock.
+pub fn unix_time_s() -> u64 {
+    imp::unix_time_s()
+}
+
 /// Lets the host do something else: in a browser a *macrotask*, so that messages get in; natively nothing.
 pub async fn yield_macrotask() {
     imp::yield_macrotask().await;
@@ -34,6 +39,10 @@ mod imp {
     pub(super) fn now_ms() -> f64 {
         static START: OnceLock<Instant> = OnceLock::new();
         START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e3
+    }
+
+    pub(super) fn unix_time_s() -> u64 {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
     }
 
     pub(super) async fn yield_macrotask() {}
@@ -70,6 +79,10 @@ mod imp {
 
     pub(super) fn now_ms() -> f64 {
         now()
+    }
+
+    pub(super) fn unix_time_s() -> u64 {
+        (js_sys::Date::now() / 1e3) as u64
     }
 
     /// A message to oneself: unlike a timer it is not clamped to 4 ms.
