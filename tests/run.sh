@@ -109,7 +109,7 @@ part() {
     # A suite in which nothing ran has shown nothing.
     if [ "$counter" = count_check ]; then good=1; else bad=1 && details+="failed: $name ran no test"$'\n'; fi
   fi
-  if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+  if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1 && details+="failed: $name: see $log"$'\n'; fi
   if [ "$status" = 124 ]; then details+="failed: $name took more than $part_limit s"$'\n'; fi
   part_failed=$bad
   passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + left_out))

@@ -210,7 +210,7 @@ setup_system() {
 
 # The real program of a Debian package, past wrappers that lie in share/.
 debian_program() {
-  dpkg -L "$1" 2>/dev/null | grep -E "/bin/$2\$" | grep -v /share/ | head -n 1
+  dpkg -L "$1" 2>/dev/null | grep -E "/bin/$2\$" | grep -v /share/ | head -n 1 || true
 }
 
 has_wasm_std() {
@@ -221,7 +221,7 @@ has_wasm_std() {
 
 setup_wasm_debian() {
   local rustc cargo llvm
-  if ! debian_program rustc-web rustc >/dev/null || ! debian_program cargo-web cargo >/dev/null ||
+  if [ -z "$(debian_program rustc-web rustc)" ] || [ -z "$(debian_program cargo-web cargo)" ] ||
     ! compgen -G "/usr/src/rustc-*/library/std" >/dev/null || ! have rust-lld; then
     may_install || return 1
     say "installing Debian's Rust beside rustup's for its wasm target (rustc-web and its library source)"
