@@ -206,6 +206,9 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// Another request is running on the same engine.
+    #[error("another generation is running on this engine; finish or drop it first")]
+    Busy,
     /// The caller aborted.
     #[error("aborted by the caller")]
     Aborted,
@@ -239,6 +242,7 @@ impl Error {
             Error::SelfTest { .. } => "self_test_failed",
             Error::DeviceLost { .. } => "device_lost",
             Error::Gpu { .. } => "gpu",
+            Error::Busy => "busy",
             Error::Aborted => "aborted",
         }
     }

@@ -8,6 +8,7 @@
 pub mod cpu;
 pub mod engine;
 pub mod error;
+pub mod generation;
 pub mod gpu;
 pub mod model;
 pub mod plan;
@@ -16,6 +17,7 @@ pub mod sampling;
 pub mod session;
 pub mod speculate;
 pub mod store;
+pub mod summary;
 pub mod text;
 #[cfg(target_arch = "wasm32")]
 pub mod web;

@@ -29,6 +29,123 @@ pub enum Format {
     BF16,
 }
 
+impl Format {
+    /// All formats, in ggml's order.
+    pub const ALL: [Format; 11] = [
+        Format::F32,
+        Format::F16,
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q8_0,
+        Format::Q4_K,
+        Format::Q5_K,
+        Format::Q6_K,
+        Format::BF16,
+    ];
+
+    /// What this crate knows of a format: ggml's name and number, weights and bytes of one block in the file, and the
+    /// layout on a device. The one table.
+    const fn facts(self) -> (&'static str, u32, usize, usize, Layout) {
+        match self {
+            Format::F32 => ("F32", 0, 1, 4, Layout::F32),
+            Format::F16 => ("F16", 1, 1, 2, Layout::F16),
+            Format::Q4_0 => ("Q4_0", 2, 32, 18, Layout::Q4),
+            Format::Q4_1 => ("Q4_1", 3, 32, 20, Layout::Q4),
+            Format::Q5_0 => ("Q5_0", 6, 32, 22, Layout::Q5),
+            Format::Q5_1 => ("Q5_1", 7, 32, 24, Layout::Q5),
+            Format::Q8_0 => ("Q8_0", 8, 32, 34, Layout::Q8),
+            Format::Q4_K => ("Q4_K", 12, 256, 144, Layout::Q4K),
+            Format::Q5_K => ("Q5_K", 13, 256, 176, Layout::Q5K),
+            Format::Q6_K => ("Q6_K", 14, 256, 210, Layout::Q6K),
+            Format::BF16 => ("BF16", 30, 1, 2, Layout::BF16),
+        }
+    }
+
+    /// ggml's name.
+    pub const fn name(self) -> &'static str {
+        self.facts().0
+    }
+
+    /// ggml's number, as it stands in a file.
+    pub const fn ggml_type(self) -> u32 {
+        self.facts().1
+    }
+
+    /// Weights in one block of the file: a row holds a whole number of blocks.
+    pub const fn block_weights(self) -> usize {
+        self.facts().2
+    }
+
+    /// Bytes of one block of the file.
+    pub const fn block_bytes(self) -> usize {
+        self.facts().3
+    }
+
+    /// How weights of this format lie on a device.
+    pub const fn layout(self) -> Layout {
+        self.facts().4
+    }
+
+    /// The format with ggml's number.
+    pub fn from_ggml_type(number: u32) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.ggml_type() == number)
+    }
+
+    /// Names of all formats, joined, for messages.
+    pub fn supported() -> String {
+        Format::ALL.map(Format::name).join(", ")
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// ggml's name of a type number, whether or not this crate can use it; the number itself where ggml has none.
+pub fn ggml_type_name(number: u32) -> String {
+    const OTHERS: [(u32, &str); 30] = [
+        (4, "Q4_2"),
+        (5, "Q4_3"),
+        (9, "Q8_1"),
+        (10, "Q2_K"),
+        (11, "Q3_K"),
+        (15, "Q8_K"),
+        (16, "IQ2_XXS"),
+        (17, "IQ2_XS"),
+        (18, "IQ3_XXS"),
+        (19, "IQ1_S"),
+        (20, "IQ4_NL"),
+        (21, "IQ3_S"),
+        (22, "IQ2_S"),
+        (23, "IQ4_XS"),
+        (24, "I8"),
+        (25, "I16"),
+        (26, "I32"),
+        (27, "I64"),
+        (28, "F64"),
+        (29, "IQ1_M"),
+        (31, "Q4_0_4_4"),
+        (32, "Q4_0_4_8"),
+        (33, "Q4_0_8_8"),
+        (34, "TQ1_0"),
+        (35, "TQ2_0"),
+        (36, "IQ4_NL_4_4"),
+        (37, "IQ4_NL_4_8"),
+        (38, "IQ4_NL_8_8"),
+        (39, "MXFP4"),
+        (40, "NVFP4"),
+    ];
+    if let Some(format) = Format::from_ggml_type(number) {
+        return format.name().to_owned();
+    }
+    let known = OTHERS.iter().find(|(other, _)| *other == number);
+    known.map_or_else(|| format!("ggml type {number}"), |(_, name)| (*name).to_owned())
+}
+
 /// How a matrix lies on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Layout {
