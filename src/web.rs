@@ -1,8 +1,9 @@
 //! The wasm-bindgen surface, for `web/src/host.ts` in a dedicated worker. Options, events and reports cross as JSON, in the
 //! shapes of the command line's `--json`; exports take `&self` and hold no borrow across an await.
 
-use crate::engine::{self, DeviceChoice, Event, LoadOptions, Prompt, Request};
+use crate::engine::{self, DeviceChoice, LoadOptions};
 use crate::error::{Error, Result};
+use crate::generation::{self, CancelHandle, Prompt, Request};
 use crate::sampling::SamplingParams;
 use crate::speculate::SpeculationConfig;
 use crate::store::ByteSource;
@@ -42,20 +43,11 @@ fn parse<'a, T: Deserialize<'a>>(what: &str, json: &'a str) -> Result<T> {
     })
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "lowercase")]
-enum Device {
-    #[default]
-    Auto,
-    Gpu,
-    Cpu,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WebLoadOptions {
     #[serde(default)]
-    device: Device,
+    device: DeviceChoice,
     context: Option<usize>,
     speculation: Option<SpeculationConfig>,
 }
@@ -92,23 +84,14 @@ impl Engine {
         let options = LoadOptions {
             model: source(model),
             draft_model: draft_model.map(source),
-            device: match options.device {
-                Device::Auto => DeviceChoice::Auto,
-                Device::Gpu => DeviceChoice::Gpu,
-                Device::Cpu => DeviceChoice::Cpu,
-            },
+            device: options.device,
             context: options.context,
             speculation: options.speculation.unwrap_or_default(),
         };
         let mut report = |progress: &engine::Progress| {
-            let json = json!({
-                "stage": progress.stage,
-                "file": progress.file,
-                "loaded_bytes": progress.loaded_bytes,
-                "total_bytes": progress.total_bytes,
-            });
+            let json = json!(progress).to_string();
             // What the listener throws is its own affair.
-            let _ = on_progress.call1(&JsValue::NULL, &json.to_string().into());
+            let _ = on_progress.call1(&JsValue::NULL, &json.into());
         };
         engine::Engine::load(options, &mut report).await.map(Engine).map_err(thrown)
     }
@@ -147,13 +130,14 @@ impl Engine {
 #[wasm_bindgen]
 pub struct Generation {
     /// Empty while a `next` is under way: it takes the generation along, so that nothing stays borrowed.
-    generation: Rc<RefCell<Option<engine::Generation>>>,
-    cancel: engine::CancelHandle,
+    generation: Rc<RefCell<Option<generation::Generation>>>,
+    cancel: CancelHandle,
 }
 
 #[wasm_bindgen]
 impl Generation {
-    /// The next event as JSON, `{chunk}` or at the end `{done}`, then undefined. One call at a time.
+    /// The next event as JSON, `{type: "chunk", …}` or at the end `{type: "done", …}`, then undefined. One call at
+    /// a time.
     #[wasm_bindgen(unchecked_return_type = "Promise<string | undefined>")]
     pub fn next(&self) -> js_sys::Promise {
         let cell = Rc::clone(&self.generation);
@@ -169,8 +153,7 @@ impl Generation {
             cell.replace(Some(generation));
             match event {
                 None => Ok(JsValue::UNDEFINED),
-                Some(Ok(Event::Chunk(chunk))) => Ok(json!({ "chunk": chunk }).to_string().into()),
-                Some(Ok(Event::Done(summary))) => Ok(json!({ "done": summary }).to_string().into()),
+                Some(Ok(event)) => Ok(json!(event).to_string().into()),
                 Some(Err(error)) => Err(thrown(error)),
             }
         })

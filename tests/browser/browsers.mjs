@@ -28,7 +28,7 @@ export function modelsFolder() {
 /** The two browsers: where they are and how they start. */
 const BROWSERS = {
   chromium: {
-    env: "CHROMIUM_BIN",
+    env: "FOREDRAFT_CHROMIUM",
     places: ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"],
     install: "apt-get install chromium",
     launch: {
@@ -46,7 +46,7 @@ const BROWSERS = {
     },
   },
   firefox: {
-    env: "FIREFOX_BIN",
+    env: "FOREDRAFT_FIREFOX",
     places: ["/usr/bin/firefox-esr", "/usr/bin/firefox"],
     install: "apt-get install firefox-esr mesa-vulkan-drivers",
     launch: {

@@ -21,16 +21,18 @@ export function run(command, args, options = {}) {
 }
 
 /**
- * The toolchain: rustup's where it has the target, else one that can build the standard library from its own sources
- * (Debian's rustc-web, cargo-web and rust-web-src), which lies beside rustup's and so is named by its full path.
+ * The toolchain: the one that tests/setup.sh has chosen, else rustup's where it has the target, else one that can build the
+ * standard library from its own sources (Debian's rustc-web, cargo-web and rust-web-src; it lies beside rustup's, so it is
+ * named by its full path).
  */
 function toolchain() {
+  const chosen = process.env.FOREDRAFT_WASM_CARGO;
   const libdir = output("rustc", ["--print", "target-libdir", "--target", TARGET]);
-  if (libdir && existsSync(libdir) && readdirSync(libdir).some((name) => name.startsWith("libcore-"))) {
-    return { cargo: "cargo", flags: [], env: {} };
-  }
-  const cargo = "/usr/bin/cargo";
-  const rustc = "/usr/bin/rustc";
+  const ready = libdir && existsSync(libdir) && readdirSync(libdir).some((name) => name.startsWith("libcore-"));
+  if (!chosen && ready) return { cargo: "cargo", flags: [], env: {} };
+  const cargo = chosen ?? "/usr/bin/cargo";
+  const rustc = process.env.FOREDRAFT_WASM_RUSTC ?? "/usr/bin/rustc";
+  if (chosen && process.env.FOREDRAFT_WASM_BUILD_STD === "0") return { cargo, flags: [], env: { RUSTC: rustc } };
   const sysroot = existsSync(cargo) ? output(rustc, ["--print", "sysroot"]) : undefined;
   if (sysroot && existsSync(path.join(sysroot, "lib/rustlib/src/rust/library/std/Cargo.toml"))) {
     const env = { RUSTC: rustc, RUSTC_BOOTSTRAP: "1", RUSTUP_TOOLCHAIN: undefined };
@@ -45,7 +47,7 @@ function toolchain() {
 /** wasm-bindgen of exactly the version that Cargo.toml names. */
 function bindgen(root) {
   const wanted = /^wasm-bindgen = "=([0-9.]+)"/m.exec(readFileSync(path.join(root, "Cargo.toml"), "utf8"))?.[1];
-  const candidates = [process.env.WASM_BINDGEN, "wasm-bindgen", path.join(homedir(), ".cargo/bin/wasm-bindgen")];
+  const candidates = [process.env.FOREDRAFT_WASM_BINDGEN, "wasm-bindgen", path.join(homedir(), ".cargo/bin/wasm-bindgen")];
   const found = candidates.filter(Boolean).map((command) => [command, output(command, ["--version"])]);
   const match = found.find(([, version]) => version?.split(" ")[1] === wanted);
   if (match) return match[0];

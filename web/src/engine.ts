@@ -131,7 +131,7 @@ export class Engine {
     const abort = () => own.abort();
     for (const signal of signals) signal.addEventListener("abort", abort, { once: true });
 
-    const head = { id: `cmpl-${crypto.randomUUID()}`, created: Math.floor(Date.now() / 1000), model: this.model };
+    const head: AnswerHead = { id: `cmpl-${crypto.randomUUID()}`, created: Math.floor(Date.now() / 1000), model: this.model };
     const args = generateArgs(request, prompt);
     const stream = new CompletionStream<Chunk>(abort);
     const pieces: TokenPiece[] = [];
@@ -148,10 +148,15 @@ export class Engine {
       },
     });
     const done = result.finally(() => signals.forEach((signal) => signal.removeEventListener("abort", abort)));
-    if (!request.stream) return shape.answer(head, await done, pieces);
+    if (!request.stream) {
+      const summary = await done;
+      head.system_fingerprint = summary.system_fingerprint;
+      return shape.answer(head, summary, pieces);
+    }
 
     const ended = done.then(
       (summary) => {
+        head.system_fingerprint = summary.system_fingerprint;
         stream.push(shape.chunk(head, "", first, summary.finish_reason, { tokens: [], ...figures(summary) }));
         if (request.stream_options?.include_usage) stream.push(shape.usage(head, summary));
         stream.finish();
@@ -225,6 +230,7 @@ interface AnswerHead {
   id: string;
   created: number;
   model: string;
+  system_fingerprint?: string;
 }
 
 /** How one kind of completion looks. */

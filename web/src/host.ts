@@ -13,7 +13,7 @@ interface RawProgress {
 }
 
 /** What `Generation.next` gives, as JSON. */
-type RawEvent = { chunk: GenerateChunk } | { done: Summary };
+type RawEvent = ({ type: "chunk" } & GenerateChunk) | ({ type: "done" } & Summary);
 
 /** Answers the calls of one client. */
 export class EngineHost {
@@ -89,9 +89,9 @@ export class EngineHost {
       for (;;) {
         const json = await generation.next();
         if (json === undefined) throw new ForedraftError("worker_failed", "the answer ended without its summary");
-        const event = JSON.parse(json) as RawEvent;
-        if ("done" in event) return event.done;
-        this.post({ id, kind: "event", of: "generate", event: event.chunk });
+        const { type, ...event } = JSON.parse(json) as RawEvent;
+        if (type === "done") return event as Summary;
+        this.post({ id, kind: "event", of: "generate", event });
       }
     } finally {
       if (state) delete state.generation;
@@ -181,8 +181,8 @@ function describe(raw: RawProgress, elapsed_ms: number): LoadProgress {
   const text =
     stage === "ready"
       ? "ready"
-      : stage === "kernels"
-        ? "compiling kernels"
+      : stage === "device"
+        ? "preparing the device"
         : total > 0
           ? `${file}: ${mb(loaded)} of ${mb(total)} MB (${Math.floor(progress * 100)} %)`
           : `${file}: ${mb(loaded)} MB`;

@@ -137,6 +137,8 @@ interface Head<Kind extends string> {
   /** Unix time in seconds. */
   created: number;
   model: string;
+  /** What decides the bits: equal fingerprints, equal text. In whole answers and in the last chunk of a stream. */
+  system_fingerprint?: string;
 }
 
 /** One piece of a streamed chat answer. */

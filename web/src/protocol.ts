@@ -17,7 +17,7 @@ export type Piece = { bytes: Uint8Array } | { end: true } | { error: WireError }
 
 /** How far a load has come. */
 export interface LoadProgress {
-  stage: "header" | "weights" | "kernels" | "ready" | (string & {});
+  stage: "header" | "device" | "weights" | "ready" | (string & {});
   /** The file being read. */
   file: string;
   /** Bytes of it that have been read, and its length; 0 where unknown. */
@@ -74,6 +74,7 @@ export interface Summary {
   usage: Usage;
   timings: Timings;
   speculation: SpeculationStats;
+  system_fingerprint: string;
 }
 
 /** Everything that the worker can be asked for. */
