@@ -288,13 +288,9 @@ impl Running {
     fn end(mut self: Box<Self>, finish_reason: FinishReason, mut chunk: Chunk, events: &mut VecDeque<Event>) -> Phase {
         let core = &self.busy.0;
         let end_ms = runtime::now_ms();
-        if !self.stop.stopped() {
-            let held = self.stop.push(&self.detokenizer.finish());
-            chunk.text.push_str(&held.emit);
-            if !held.stopped {
-                chunk.text.push_str(&self.stop.finish());
-            }
-        }
+        // After a stop string both give nothing.
+        chunk.text.push_str(&self.stop.push(&self.detokenizer.finish()).emit);
+        chunk.text.push_str(&self.stop.finish());
         self.text.push_str(&chunk.text);
         if chunk != Chunk::default() {
             events.push_back(Event::Chunk(chunk));

@@ -11,6 +11,7 @@ pub mod error;
 pub mod generation;
 pub mod gpu;
 pub mod model;
+pub mod perplexity;
 pub mod plan;
 pub mod runtime;
 pub mod sampling;

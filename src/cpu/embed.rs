@@ -6,7 +6,7 @@ use crate::weights::decode::decode_block;
 use crate::weights::format::BLOCK;
 
 /// `out[c] = scale * weight[token]`, `history[position] = token` where the token's row is in this part.
-pub fn embed(
+pub(super) fn embed(
     weight: &MatrixPart,
     history: BufferId,
     out: BufferId,
