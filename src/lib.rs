@@ -6,6 +6,7 @@
 //! [`speculate`] · [`engine`], [`session`] · the edges (`main.rs`, `web.rs`).
 
 pub mod cpu;
+pub mod device;
 pub mod engine;
 pub mod error;
 pub mod generation;
