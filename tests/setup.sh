@@ -2,8 +2,9 @@
 # What the tests need on a machine: finds it, installs what is missing where that is allowed, and otherwise says exactly
 # what to install. Every step is safe to repeat and quick when there is nothing to do.
 #
-#   eval "$(bash tests/setup.sh)"     sets up everything and prints the variables to export; messages go to stderr
-#   . tests/setup.sh                  defines the functions only; this is how tests/run.sh uses it
+#   eval "$(bash tests/setup.sh [web])"   sets up everything, or only what building the npm package and the page needs,
+#                                         and prints the variables to export; messages go to stderr
+#   . tests/setup.sh                      defines the functions only; this is how tests/run.sh uses it
 #
 # Packages of the system are installed by root with apt-get (Debian, Ubuntu) and never otherwise: sudo is not used.
 # Works with bash 3.2, which is what macOS has.
@@ -340,19 +341,26 @@ setup_for_rust() {
   fi
 }
 
-# What the build for browsers and its tests need.
+# What the npm package and the page are built with.
+setup_for_web() {
+  setup_system rust compiler node && setup_wasm && setup_wasm_bindgen && setup_npm
+}
+
+# What the browser tests need.
 setup_for_browser() {
-  setup_system rust compiler python vulkan node chromium firefox || return 1
+  setup_system node chromium firefox || return 1
   FOREDRAFT_CHROMIUM=$(find_chromium)
   FOREDRAFT_FIREFOX=$(find_firefox)
   export FOREDRAFT_CHROMIUM FOREDRAFT_FIREFOX
-  setup_wasm && setup_wasm_bindgen && setup_npm
+  setup_for_web
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
-  setup_for_rust
-  setup_for_browser
-  setup_models
+  case ${1:-all} in
+    web) setup_for_web ;;
+    all) setup_for_rust && setup_for_browser && setup_models ;;
+    *) say "unknown part '$1', expected nothing or 'web'" && exit 2 ;;
+  esac
   export -p | grep -E '^declare -x (FOREDRAFT_|XDG_RUNTIME_DIR=|PATH=)' | sed 's/^declare -x/export/'
 fi
