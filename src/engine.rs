@@ -1,8 +1,10 @@
 //! The engine: a target model, a draft model if wanted, one device.
 
-use crate::cpu::CpuExecutor;
+use crate::device::Device;
+pub use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::generation::{Generation, Request};
+use crate::gpu::GpuExecutor;
 use crate::model::Model;
 use crate::plan::{DeviceInfo, Executor};
 use crate::runtime;
@@ -17,19 +19,6 @@ use std::rc::Rc;
 
 /// Tokens of context where the caller does not say: enough for a conversation, small enough for any device.
 pub const DEFAULT_CONTEXT: usize = 4096;
-
-/// Where to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceChoice {
-    /// A hardware adapter, else the CPU.
-    #[default]
-    Auto,
-    /// An adapter, be it in software; an error where there is none.
-    Gpu,
-    /// Plain Rust.
-    Cpu,
-}
 
 /// What to load.
 pub struct LoadOptions {
@@ -74,6 +63,7 @@ pub struct Progress {
 /// What is shared by an engine's clones, sessions and generations.
 pub(crate) struct Core {
     pub(crate) executor: Rc<dyn Executor>,
+    pub(crate) device: Device,
     pub(crate) target: Model,
     pub(crate) draft: Option<Rc<Model>>,
     pub(crate) tokenizer: Tokenizer,
@@ -83,8 +73,6 @@ pub(crate) struct Core {
     pub(crate) load_ms: f64,
     /// A generation is running: there is one KV cache.
     pub(crate) busy: Cell<bool>,
-    /// Why this device.
-    pub(crate) device_reason: String,
 }
 
 /// A loaded engine; clones share it.
@@ -101,8 +89,10 @@ impl Engine {
         let mut opened = Opened::open(model.as_mut(), progress).await?;
         let tokenizer = Tokenizer::from_metadata(&opened.gguf.metadata)?;
         let template = ChatTemplate::from_metadata(&opened.gguf.metadata)?;
-        let (executor, device_reason) = open_device(device, &opened.gguf, progress).await?;
         let context = wanted_context(&opened.gguf, context)?;
+        progress(&Progress { stage: "device", file: opened.file.clone(), loaded_bytes: 0, total_bytes: 0 });
+        let device = Device::open(device, &opened.gguf.layouts()).await?;
+        let executor = Rc::clone(&device.executor);
         let target = opened.load(executor.as_ref(), context, progress).await?;
         let name = opened.model_name();
         let mut draft = None;
@@ -112,12 +102,16 @@ impl Engine {
             if let Some(difference) = tokenizer.difference(&other) {
                 return Err(Error::VocabularyMismatch { difference });
             }
+            if let Some(gpu) = &device.gpu {
+                gpu.self_test(&opened.gguf.layouts()).await?;
+            }
             draft = Some(Rc::new(opened.load(executor.as_ref(), context, progress).await?));
         }
         let load_ms = runtime::now_ms() - start;
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
         let core = Core {
             executor,
+            device,
             target,
             draft,
             tokenizer,
@@ -126,7 +120,6 @@ impl Engine {
             speculation,
             load_ms,
             busy: Cell::new(false),
-            device_reason,
         };
         // Fails early where speculation names what is not there.
         crate::speculate::Speculator::new(&core.speculation, core.draft.as_ref())?;
@@ -155,12 +148,17 @@ impl Engine {
 
     /// Why it runs there.
     pub fn device_reason(&self) -> &str {
-        &self.core.device_reason
+        &self.core.device.reason
     }
 
     /// The executor, for tools and tests.
     pub fn executor(&self) -> &dyn Executor {
         self.core.executor.as_ref()
+    }
+
+    /// The GPU, where it is one: for reports and tests.
+    pub fn gpu(&self) -> Option<&GpuExecutor> {
+        self.core.device.gpu.as_deref()
     }
 
     /// The tokenizer of the target.
@@ -220,19 +218,5 @@ fn wanted_context(gguf: &Gguf, context: Option<usize>) -> Result<usize> {
             found: context.to_string(),
             expected: format!("1 to {trained}, what the model was trained for"),
         }),
-    }
-}
-
-/// The executor for a choice, and why it is that one.
-async fn open_device(
-    choice: DeviceChoice,
-    _gguf: &Gguf,
-    progress: &mut dyn FnMut(&Progress),
-) -> Result<(Rc<dyn Executor>, String)> {
-    progress(&Progress { stage: "device", file: String::new(), loaded_bytes: 0, total_bytes: 0 });
-    let cpu = |reason: String| Ok((Rc::new(CpuExecutor::default()) as Rc<dyn Executor>, reason));
-    match choice {
-        DeviceChoice::Cpu => cpu("the CPU was asked for".to_owned()),
-        _ => cpu("no GPU yet".to_owned()),
     }
 }

@@ -6,6 +6,7 @@
 //! [`speculate`] · [`engine`], [`session`] · the edges (`main.rs`, `web.rs`).
 
 pub mod cpu;
+pub mod device;
 pub mod engine;
 pub mod error;
 pub mod generation;
@@ -23,3 +24,8 @@ pub mod text;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 pub mod weights;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

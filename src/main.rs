@@ -278,7 +278,39 @@ mod native {
         Ok(())
     }
 
-    async fn devices(_json: bool) -> Result<()> {
+    async fn devices(json: bool) -> Result<()> {
+        let report = foredraft::device::devices().await?;
+        if json {
+            return print_json(&report);
+        }
+        for adapter in &report.adapters {
+            let software = if adapter.software { ", in software" } else { "" };
+            println!("{} ({}, {}{software}; {})", adapter.name, adapter.backend, adapter.kind, adapter.driver);
+            println!("  features: {}", adapter.features.join(", "));
+            println!(
+                "  limits: binding {} MiB, buffer {} MiB, {} storage buffers, {} KiB workgroup memory, {} threads",
+                adapter.max_storage_buffer_binding_bytes >> 20,
+                adapter.max_buffer_bytes >> 20,
+                adapter.max_storage_buffers_per_stage,
+                adapter.max_workgroup_bytes >> 10,
+                adapter.max_workgroup_threads
+            );
+        }
+        println!("--device auto takes {}: {} ({})", report.auto.kind, report.auto.name, report.reason);
+        match (&report.gpu, &report.gpu_error) {
+            (Some(gpu), _) => {
+                println!(
+                    "--device gpu takes {}; self-test passed in {:.0} ms",
+                    gpu.device.name, gpu.self_test.duration_ms
+                );
+                println!("  same bits in every width: {}", gpu.self_test.same_bits.join(", "));
+                for kernel in &gpu.kernels {
+                    println!("  {}: {} ({})", kernel.kernel, kernel.choice, kernel.reason);
+                }
+                println!("  fingerprint: {}", gpu.fingerprint);
+            }
+            (None, error) => println!("--device gpu: {}", error.as_deref().unwrap_or("none")),
+        }
         Ok(())
     }
 

@@ -109,7 +109,7 @@ part() {
     # A suite in which nothing ran has shown nothing.
     if [ "$counter" = count_check ]; then good=1; else bad=1 && details+="failed: $name ran no test"$'\n'; fi
   fi
-  if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+  if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1 && details+="failed: $name: see $log"$'\n'; fi
   if [ "$status" = 124 ]; then details+="failed: $name took more than $part_limit s"$'\n'; fi
   part_failed=$bad
   passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + left_out))
@@ -139,6 +139,9 @@ setup() {
 
 clippy() { cargo clippy --locked --release "$@" -- -D warnings; }
 
+# What getrandom wants to be told for a browser.
+wasm_clippy() { RUSTFLAGS='--cfg getrandom_backend="wasm_js"' clippy --lib --target "$WASM_TARGET"; }
+
 # The compiler's warnings fail the build of the wasm too. cargo repeats them when there is nothing to build.
 web_build() {
   limited "$part_limit" npm --prefix web run build 2>&1 | tee "$logs/web-build-output"
@@ -164,7 +167,7 @@ run_browser() {
     # There is no clippy for Debian's compiler; the wasm build below still fails on its warnings.
     row "clippy for wasm" - "the compiler's own warnings instead: this Rust has no clippy for wasm"
   else
-    part "clippy for wasm" count_check clippy --lib --target "$WASM_TARGET"
+    part "clippy for wasm" count_check wasm_clippy
   fi
   part "web build" count_check web_build
   if [ "$part_failed" -gt 0 ]; then

