@@ -1,13 +1,17 @@
 //! The wasm-bindgen surface, for `web/src/host.ts` in a dedicated worker. Options, events and reports cross as JSON, in the
 //! shapes of the command line's `--json`; exports take `&self` and hold no borrow across an await.
 
-use crate::engine::{self, DeviceChoice, LoadOptions};
+use crate::device::DeviceChoice;
+use crate::engine::{self, LoadOptions};
 use crate::error::{Error, Result};
 use crate::generation::{self, CancelHandle, Prompt, Request};
+use crate::gpu::{AdapterChoice, GpuExecutor};
+use crate::plan::Executor;
 use crate::sampling::SamplingParams;
 use crate::speculate::SpeculationConfig;
 use crate::store::ByteSource;
 use crate::store::web::{JsByteSource, JsSource};
+use crate::weights::format::Layout;
 use serde::Deserialize;
 use serde_json::json;
 use std::cell::RefCell;
@@ -65,6 +69,25 @@ struct WebRequest {
     speculation: Option<SpeculationConfig>,
 }
 
+/// What there is to run on, tested: JSON as of `foredraft devices --json`.
+#[wasm_bindgen]
+pub async fn devices() -> Result<String, JsValue> {
+    Ok(json!(crate::device::devices().await.map_err(thrown)?).to_string())
+}
+
+/// Compiles every shader on the adapter there is, be it in software, and runs the self-test: JSON `{device, compiled,
+/// self_test}`.
+#[wasm_bindgen(js_name = checkShaders)]
+pub async fn check_shaders() -> Result<String, JsValue> {
+    let check = async {
+        let gpu = GpuExecutor::request(AdapterChoice::Any).await?;
+        let compiled = gpu.compile_all().await?;
+        let self_test = gpu.self_test(&Layout::ALL).await?;
+        Ok(json!({ "device": gpu.device(), "compiled": compiled, "self_test": self_test }).to_string())
+    };
+    check.await.map_err(thrown)
+}
+
 /// A loaded model.
 #[wasm_bindgen]
 pub struct Engine(engine::Engine);
@@ -96,9 +119,14 @@ impl Engine {
         engine::Engine::load(options, &mut report).await.map(Engine).map_err(thrown)
     }
 
-    /// JSON `{model, device}`.
+    /// JSON `{model, device, device_reason}`.
     pub fn info(&self) -> String {
-        json!({ "model": self.0.model_name(), "device": self.0.device() }).to_string()
+        json!({
+            "model": self.0.model_name(),
+            "device": self.0.device(),
+            "device_reason": self.0.device_reason(),
+        })
+        .to_string()
     }
 
     /// Begins an answer. `request` is JSON `{messages | prompt, max_tokens?, sampling?, stop?, speculation?}`.

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod buffers;
+mod compile;
 mod fault;
 pub mod kernels;
 mod pipelines;

@@ -36,6 +36,9 @@ pub(super) struct Prepared {
     dispatches: Vec<Dispatch>,
     /// Positions there is room for.
     positions: u64,
+    /// It has steps on all columns, on those whose logits are wanted, a sampler.
+    all: bool,
+    logits: bool,
     samples: bool,
 }
 
@@ -66,6 +69,8 @@ impl GpuExecutor {
             bucket,
             dispatches: Vec::with_capacity(plan.steps.len()),
             positions: u64::MAX,
+            all: false,
+            logits: false,
             samples: false,
         };
         for (index, step) in plan.steps.iter().enumerate() {
@@ -78,6 +83,8 @@ impl GpuExecutor {
             if let Step::Embed { history, .. } | Step::Sample { history, .. } = step {
                 prepared.positions = prepared.positions.min(buffers[history.0 as usize].words);
             }
+            prepared.all |= lowered.columns == Columns::All;
+            prepared.logits |= lowered.columns == Columns::Logits;
             prepared.samples |= matches!(step, Step::Sample { .. });
             let slot = &mut fixed_words[index * SLOT_BYTES as usize / 4..][..FIXED_BYTES as usize / 4];
             place_fixed(&lowered, &pipelines[0], slot).map_err(wrong)?;
@@ -289,8 +296,12 @@ fn place_fixed(lowered: &Lowered, pipeline: &Pipeline, slot: &mut [u32]) -> Resu
 fn check_params(plan: &Prepared, params: &Params) -> Result<(), String> {
     let Params { live_cols, base, token_at, logit_first, logit_cols, sample_at, .. } = *params;
     let within = |at: u32, count: u32, room: u64| u64::from(at) + u64::from(count) <= room;
-    if live_cols == 0 || live_cols > plan.bucket {
-        return Err(format!("live_cols is {live_cols}, expected 1 to {}", plan.bucket));
+    let most = if plan.all { plan.bucket } else { MAX_COLUMNS as u32 };
+    if live_cols == 0 || live_cols > most {
+        return Err(format!("live_cols is {live_cols}, expected 1 to {most}"));
+    }
+    if plan.logits && logit_cols > plan.bucket {
+        return Err(format!("logit_cols is {logit_cols}, expected at most {}", plan.bucket));
     }
     if !within(base, live_cols, plan.positions) {
         return Err(format!("{base} + {live_cols} tokens, there is room for {}", plan.positions));

@@ -6,7 +6,8 @@ use crate::plan::{
     BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, Step, Submission,
 };
 use crate::sampling::pcg4d;
-use crate::weights::format::{BLOCK, Layout};
+use crate::weights::decode::decode_all;
+use crate::weights::format::Layout;
 
 /// Rows of the test matrix: not a multiple of what a workgroup computes.
 const ROWS: usize = 37;
@@ -106,8 +107,8 @@ impl GpuExecutor {
 
     fn compare(&self, layout: Layout, quants: &[u32], scales: &[u32], x: &[f32], found: &[u32]) -> Result<f64> {
         let mut largest = 0.0f64;
-        for row in 0..ROWS {
-            let weights: Vec<f32> = (0..COLS).map(|k| weight(layout, quants, scales, row * COLS + k)).collect();
+        let weights = decode_all(layout, quants, scales);
+        for (row, weights) in weights.chunks_exact(COLS).enumerate() {
             for column in 0..MAX_COLUMNS {
                 let products = weights.iter().zip(&x[column * COLS..]).map(|(&w, &x)| f64::from(w) * f64::from(x));
                 let (sum, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
@@ -164,38 +165,4 @@ fn random_matrix(layout: Layout) -> (Vec<u32>, Vec<u32>) {
         })
         .collect();
     (quants, scales)
-}
-
-/// The `i`-th weight of a matrix, word by word as `weights::format` describes it: on purpose not the code that unpacks
-/// whole blocks.
-fn weight(layout: Layout, quants: &[u32], scales: &[u32], i: usize) -> f32 {
-    use half::{bf16, f16};
-    let half_of = |word: u32, which: usize| f16::from_bits((word >> (16 * which)) as u16).to_f32();
-    let (block, e) = (i / BLOCK, i % BLOCK);
-    let (w, l) = (e / 4, e % 4);
-    let q = &quants[block * layout.quant_words()..];
-    let nibble = (q[w % 4] >> (8 * l + 4 * (w / 4))) & 15;
-    let fifth = || ((q[4] >> (8 * l + w)) & 1) << 4;
-    let super_block = block / 8 * 5;
-    let k_scale = |quant: u32| {
-        let pair = scales[super_block + 1 + block % 8 / 2] >> (16 * (block % 2));
-        let (scale, min) = ((pair & 255) as f32, (pair >> 8 & 255) as f32);
-        half_of(scales[super_block], 0) * scale * quant as f32 - half_of(scales[super_block], 1) * min
-    };
-    match layout {
-        Layout::Q4 => half_of(scales[block], 0) * nibble as f32 + half_of(scales[block], 1),
-        Layout::Q5 => half_of(scales[block], 0) * (nibble | fifth()) as f32 + half_of(scales[block], 1),
-        Layout::Q8 => half_of(scales[block], 0) * f32::from((q[w] >> (8 * l)) as u8 as i8),
-        Layout::Q4K => k_scale(nibble),
-        Layout::Q5K => k_scale(nibble | fifth()),
-        Layout::Q6K => {
-            let high = (q[4 + w / 4] >> (8 * l + 2 * (w % 4)) & 3) << 4;
-            let sub = 2 * (block % 8) + e / 16;
-            let scale = (scales[super_block + 1 + sub / 4] >> (8 * (sub % 4))) as u8 as i8;
-            half_of(scales[super_block], 0) * f32::from(scale) * ((nibble | high) as f32 - 32.0)
-        }
-        Layout::F16 => half_of(q[2 * w + l / 2], l % 2),
-        Layout::BF16 => bf16::from_bits((q[2 * w + l / 2] >> (16 * (l % 2))) as u16).to_f32(),
-        Layout::F32 => f32::from_bits(q[e]),
-    }
 }

@@ -1,7 +1,7 @@
 //! From a step of a plan to a kernel call: which kernel, which buffers of what size, the fixed values, the grid.
 
 use super::kernels::{self, Geometry, KernelKey};
-use crate::plan::{AttentionShape, BufferId, Columns, MatrixPart, Params, RopePairs, Step};
+use crate::plan::{AttentionShape, BufferId, Columns, MAX_COLUMNS, MatrixPart, Params, RopePairs, Step};
 
 /// Workgroups that WebGPU promises in one dimension.
 const MAX_WORKGROUPS: u32 = 65_535;
@@ -80,7 +80,8 @@ pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowe
         Step::RmsNorm { x, weight, out, width, eps, add, columns } => Lowered {
             key: KeyOf::One(KernelKey::RmsNorm),
             uses: vec![
-                Use::of("x", *x, &[bucket, *width]),
+                // The columns whose logits are wanted may stand anywhere in a pass.
+                Use::of("x", *x, &[if *columns == Columns::Logits { MAX_COLUMNS as u32 } else { bucket }, *width]),
                 Use::of("weight", *weight, &[*width]),
                 Use::of("out", *out, &[bucket, *width]),
             ],

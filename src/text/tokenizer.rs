@@ -193,9 +193,8 @@ impl Specials {
     }
 
     fn next(&self, text: &str, from: usize, parse_special: bool) -> Option<Found> {
-        let bytes = text.as_bytes();
-        for start in from..bytes.len() {
-            for &length in &self.lengths[bytes[start] as usize] {
+        for (start, &first) in text.as_bytes().iter().enumerate().skip(from) {
+            for &length in &self.lengths[first as usize] {
                 let end = start + length;
                 let Some(&(id, kind)) = text.get(start..end).and_then(|part| self.ids.get(part)) else { continue };
                 if parse_special || kind == Kind::UserDefined {

@@ -63,7 +63,7 @@ export function buildWasm({ root, outDir, profile }) {
   const tool = bindgen(root);
   const { cargo, flags, env } = toolchain();
   const targetDir = path.resolve(root, process.env.FOREDRAFT_WASM_TARGET_DIR ?? "target/wasm");
-  const build = ["rustc", "--lib", "--crate-type", "cdylib", "--target", TARGET, "--profile", profile, ...flags];
+  const build = ["rustc", "--locked", "--lib", "--crate-type", "cdylib", "--target", TARGET, "--profile", profile, ...flags];
   const cargoEnv = { ...process.env, ...env, CARGO_TARGET_DIR: targetDir, CARGO_ENCODED_RUSTFLAGS: RUSTFLAGS.join("\x1f") };
   run(cargo, build, { cwd: root, env: cargoEnv });
   const wasm = path.join(targetDir, TARGET, profile, "foredraft.wasm");

@@ -63,6 +63,8 @@ export class Engine {
   readonly model: string;
   /** What runs it. */
   readonly device: DeviceInfo;
+  /** Why it runs there: that it was asked for, or what was found wrong with the GPU. */
+  readonly deviceReason: string;
   /** OpenAI's `chat.completions`: messages through the model's chat template. */
   readonly chat: { completions: { create: Create<ChatCompletionRequest, ChatCompletionChunk, ChatCompletion> } };
   /** OpenAI's `completions`: a prompt, continued as it is. */
@@ -74,6 +76,7 @@ export class Engine {
   ) {
     this.model = info.model;
     this.device = info.device;
+    this.deviceReason = info.device_reason;
     const chat = (request: ChatCompletionRequest, options?: RequestOptions) =>
       this.create(request, { messages: request.messages }, chatShape, options);
     const text = (request: CompletionRequest, options?: RequestOptions) =>

@@ -89,8 +89,8 @@ export class EngineHost {
       for (;;) {
         const json = await generation.next();
         if (json === undefined) throw new ForedraftError("worker_failed", "the answer ended without its summary");
-        const { type, ...event } = JSON.parse(json) as RawEvent;
-        if (type === "done") return event as Summary;
+        const event = JSON.parse(json) as RawEvent;
+        if (event.type === "done") return event;
         this.post({ id, kind: "event", of: "generate", event });
       }
     } finally {

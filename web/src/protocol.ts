@@ -46,6 +46,7 @@ export interface LoadArgs {
 export interface EngineInfo {
   model: string;
   device: DeviceInfo;
+  device_reason: string;
 }
 
 /** A request as the engine reads it. */
