@@ -5,17 +5,22 @@ pub fn now_ms() -> f64 {
     imp::now_ms()
 }
 
+/// Seconds since 1970-01-01 UTC, by the machine's wall clock.
+pub fn unix_time_s() -> u64 {
+    imp::unix_time_s()
+}
+
 /// Lets the host do something else: in a browser a *macrotask*, so that messages get in; natively nothing.
 pub async fn yield_macrotask() {
     imp::yield_macrotask().await;
 }
 
-/// Runs `work(i)` for every `i < count`, on all cores where there are threads.
-pub fn parallel_for(count: usize, work: impl Fn(usize) + Sync + Send) {
-    imp::parallel_for(count, work);
+/// Runs `work(i, chunk)` for every `chunk_len` items of `items`, on all cores where there are threads.
+pub fn parallel_chunks<T: Send>(items: &mut [T], chunk_len: usize, work: impl Fn(usize, &mut [T]) + Sync + Send) {
+    imp::parallel_chunks(items, chunk_len, work);
 }
 
-/// Threads that [`parallel_for`] spreads over.
+/// Threads that [`parallel_chunks`] spreads over.
 pub fn threads() -> usize {
     imp::threads()
 }
@@ -36,10 +41,18 @@ mod imp {
         START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e3
     }
 
+    pub(super) fn unix_time_s() -> u64 {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    }
+
     pub(super) async fn yield_macrotask() {}
 
-    pub(super) fn parallel_for(count: usize, work: impl Fn(usize) + Sync + Send) {
-        (0..count).into_par_iter().for_each(work);
+    pub(super) fn parallel_chunks<T: Send>(
+        items: &mut [T],
+        chunk_len: usize,
+        work: impl Fn(usize, &mut [T]) + Sync + Send,
+    ) {
+        items.par_chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| work(index, chunk));
     }
 
     pub(super) fn threads() -> usize {
@@ -68,6 +81,10 @@ mod imp {
         now()
     }
 
+    pub(super) fn unix_time_s() -> u64 {
+        (js_sys::Date::now() / 1e3) as u64
+    }
+
     /// A message to oneself: unlike a timer it is not clamped to 4 ms.
     pub(super) async fn yield_macrotask() {
         let promise = js_sys::Promise::new(&mut |resolve, _reject| {
@@ -87,8 +104,12 @@ mod imp {
         let _ = wasm_bindgen_futures::JsFuture::from(promise).await;
     }
 
-    pub(super) fn parallel_for(count: usize, work: impl Fn(usize) + Sync + Send) {
-        (0..count).for_each(work);
+    pub(super) fn parallel_chunks<T: Send>(
+        items: &mut [T],
+        chunk_len: usize,
+        work: impl Fn(usize, &mut [T]) + Sync + Send,
+    ) {
+        items.chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| work(index, chunk));
     }
 
     pub(super) fn threads() -> usize {

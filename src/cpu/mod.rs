@@ -1,1 +1,189 @@
-//! cpu/mod
+//! The CPU executor: the same plan in plain Rust, one twin per kernel with the same name and arguments.
+//!
+//! It is the oracle of every kernel test, the fallback where there is no hardware adapter, and it sums in its own fixed
+//! order, which like that of the GPU never depends on how many columns are in flight.
+
+mod activation;
+mod attention;
+mod attention_combine;
+mod buffers;
+mod embed;
+mod matvec;
+mod rms_norm;
+mod rope_kv;
+mod sample;
+mod simd;
+
+pub use buffers::Buffers;
+
+use crate::error::{Error, Result};
+use crate::plan::{
+    BufferId, Counters, DeviceInfo, Executor, Limits, MAX_LOGIT_BIAS, Params, Plan, PlanId, Step, Submission,
+    TOKENS_WORDS, Ticket,
+};
+use crate::runtime;
+use crate::store::LocalFuture;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+/// Longest stretch of work between two chances for the host to do something else.
+const YIELD_MS: f64 = 8.0;
+
+/// Runs one step on buffers in memory; kernels are compared with this.
+pub fn run_step(step: &Step, params: &Params, buffers: &mut Buffers) {
+    match step {
+        Step::Embed { weight, history, out, scale } => {
+            embed::embed(weight, *history, *out, *scale, params, buffers);
+        }
+        Step::RmsNorm { x, weight, out, width, eps, add, columns } => {
+            rms_norm::rms_norm(*x, *weight, *out, *width, *eps, *add, *columns, params, buffers);
+        }
+        Step::Matvec { weight, x, out, out_offset, out_stride, add, columns } => {
+            let target = matvec::Target { out: *out, offset: *out_offset, stride: *out_stride, add: *add };
+            matvec::matvec(weight, *x, &target, *columns, params, buffers);
+        }
+        Step::RopeKv { qkv, k_cache, v_cache, rope, qk_norm, shape, pairs, eps } => {
+            let tensors = rope_kv::Tensors { qkv: *qkv, k_cache: *k_cache, v_cache: *v_cache, rope: *rope };
+            rope_kv::rope_kv(&tensors, *qk_norm, shape, *pairs, *eps, params, buffers);
+        }
+        Step::Attention { qkv, k_cache, v_cache, partial, shape } => {
+            attention::attention(*qkv, *k_cache, *v_cache, *partial, shape, params, buffers);
+        }
+        Step::AttentionCombine { partial, out, shape } => {
+            attention_combine::attention_combine(*partial, *out, shape, params, buffers);
+        }
+        Step::Activation { x, out, width, gate } => {
+            activation::activation(*x, *out, *width, *gate, params, buffers);
+        }
+        Step::Sample { logits, history, vocabulary } => {
+            sample::sample(*logits, *history, *vocabulary, params, buffers);
+        }
+    }
+}
+
+/// Plans in plain Rust, on all cores natively, on one in a browser.
+pub struct CpuExecutor {
+    buffers: RefCell<Buffers>,
+    plans: RefCell<Vec<Plan>>,
+    queue: RefCell<VecDeque<(u64, Submission)>>,
+    next_ticket: Cell<u64>,
+    submits: Cell<u64>,
+    memory_bytes: Option<u64>,
+}
+
+impl Default for CpuExecutor {
+    fn default() -> Self {
+        let mut buffers = Buffers::default();
+        buffers.alloc(TOKENS_WORDS);
+        buffers.alloc(2 * MAX_LOGIT_BIAS);
+        CpuExecutor {
+            buffers: RefCell::new(buffers),
+            plans: RefCell::default(),
+            queue: RefCell::default(),
+            next_ticket: Cell::new(0),
+            submits: Cell::new(0),
+            memory_bytes: runtime::memory_bytes(),
+        }
+    }
+}
+
+impl CpuExecutor {
+    async fn run(&self, submission: Submission) -> Result<Vec<u32>> {
+        for (offset, tokens) in &submission.tokens {
+            self.buffers.borrow_mut().write(BufferId::TOKENS, *offset, tokens);
+        }
+        let mut last_yield = runtime::now_ms();
+        for (plan, params) in &submission.runs {
+            let steps = self.plans.borrow()[plan.0 as usize].steps.len();
+            for index in 0..steps {
+                {
+                    let plans = self.plans.borrow();
+                    let plan = &plans[plan.0 as usize];
+                    run_step(&plan.steps[index], params, &mut self.buffers.borrow_mut());
+                }
+                if runtime::now_ms() - last_yield > YIELD_MS {
+                    runtime::yield_macrotask().await;
+                    last_yield = runtime::now_ms();
+                }
+            }
+        }
+        let (offset, count) = submission.read;
+        Ok(self.buffers.borrow().words(BufferId::TOKENS)[offset..offset + count].to_vec())
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn device(&self) -> DeviceInfo {
+        let name = format!("CPU, {} threads, {}", runtime::threads(), simd::name());
+        DeviceInfo { kind: "cpu", name, software: false }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_binding_bytes: u64::from(u32::MAX), memory_bytes: self.memory_bytes }
+    }
+
+    fn alloc(&self, label: &str, words: usize) -> Result<BufferId> {
+        self.buffers.borrow_mut().try_alloc(words).ok_or_else(|| Error::OutOfMemory {
+            device: self.device().name,
+            plan: format!("{} bytes for {label}", words as u64 * 4),
+        })
+    }
+
+    fn write(&self, buffer: BufferId, offset: usize, words: &[u32]) -> Result<()> {
+        self.buffers.borrow_mut().write(buffer, offset, words);
+        Ok(())
+    }
+
+    fn read(&self, buffer: BufferId, offset: usize, words: usize) -> LocalFuture<'_, Result<Vec<u32>>> {
+        let out = self.buffers.borrow().words(buffer)[offset..offset + words].to_vec();
+        Box::pin(async move { Ok(out) })
+    }
+
+    fn release(&self, mark: (u32, u32)) {
+        self.buffers.borrow_mut().truncate(mark.0 as usize);
+        self.plans.borrow_mut().truncate(mark.1 as usize);
+    }
+
+    fn mark(&self) -> (u32, u32) {
+        (self.buffers.borrow().len() as u32, self.plans.borrow().len() as u32)
+    }
+
+    fn prepare(&self, plan: Plan) -> Result<PlanId> {
+        let mut plans = self.plans.borrow_mut();
+        plans.push(plan);
+        Ok(PlanId(plans.len() as u32 - 1))
+    }
+
+    fn submit(&self, submission: Submission) -> Result<Ticket> {
+        let ticket = self.next_ticket.get();
+        self.next_ticket.set(ticket + 1);
+        self.submits.set(self.submits.get() + 1);
+        self.queue.borrow_mut().push_back((ticket, submission));
+        Ok(Ticket(ticket))
+    }
+
+    /// The work itself is done here, in the order of submission.
+    fn finish(&self, ticket: Ticket) -> LocalFuture<'_, Result<Vec<u32>>> {
+        Box::pin(async move {
+            loop {
+                let next = self.queue.borrow_mut().pop_front();
+                let Some((id, submission)) = next else {
+                    return Err(Error::Gpu { reason: format!("ticket {} was finished before", ticket.0) });
+                };
+                let words = self.run(submission).await?;
+                if id == ticket.0 {
+                    return Ok(words);
+                }
+            }
+        })
+    }
+
+    fn counters(&self) -> Counters {
+        let submits = self.submits.get();
+        Counters { submits, maps: submits, allocated_bytes: self.buffers.borrow().bytes() }
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("foredraft-{}/cpu/{}/f32", env!("CARGO_PKG_VERSION"), simd::name())
+    }
+}

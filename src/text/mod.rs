@@ -1,6 +1,14 @@
 //! From messages to tokens and back: chat template, tokenizer, detokenizer, stop strings.
+//!
+//! Down: [`messages`] checks OpenAI messages, [`template`] renders them, [`tokenizer`] makes tokens of the text
+//! ([`vocabulary`] holds the tokens, [`pieces`] the byte-level models' splits, [`merges`] the merge table). Up:
+//! [`detokenizer`] makes whole characters of the tokens' bytes, [`stop`] looks for stop strings.
 
 pub mod detokenizer;
+mod merges;
+pub mod messages;
+mod pieces;
 pub mod stop;
 pub mod template;
 pub mod tokenizer;
+pub mod vocabulary;

@@ -1,0 +1,39 @@
+//! Twin of `shaders/embed.wgsl`.
+
+use super::Buffers;
+use crate::plan::{BufferId, MatrixPart, Params};
+use crate::weights::decode::decode_block;
+use crate::weights::format::BLOCK;
+
+/// `out[c] = scale * weight[token]`, `history[position] = token` where the token's row is in this part.
+pub(super) fn embed(
+    weight: &MatrixPart,
+    history: BufferId,
+    out: BufferId,
+    scale: f32,
+    params: &Params,
+    buffers: &mut Buffers,
+) {
+    let width = weight.cols as usize;
+    for column in 0..params.live_cols as usize {
+        let token = buffers.words(BufferId::TOKENS)[params.token_at as usize + column];
+        if token < weight.first_row || token >= weight.first_row + weight.rows {
+            continue;
+        }
+        let row = (token - weight.first_row) as usize;
+        let position = (params.base + params.depth(column)) as usize;
+        buffers.words_mut(history)[position] = token;
+        buffers.with_floats(out, |out, buffers| {
+            let quants = buffers.words(weight.quants);
+            let scales = buffers.words(weight.scales);
+            let first = row * width / BLOCK;
+            let mut values = [0.0; BLOCK];
+            for (block, out) in out[column * width..][..width].chunks_exact_mut(BLOCK).enumerate() {
+                decode_block(weight.layout, quants, scales, first + block, &mut values);
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = scale * value;
+                }
+            }
+        });
+    }
+}

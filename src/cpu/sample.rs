@@ -1,0 +1,109 @@
+//! Twin of `shaders/sample.wgsl`; the order of the steps is that of [`crate::sampling`].
+
+use super::Buffers;
+use crate::plan::{BufferId, Params};
+use crate::sampling::gumbel;
+
+/// One token a logit column, to `TOKENS[sample_at + c]`; changes the logits in place.
+pub(super) fn sample(logits: BufferId, history: BufferId, vocabulary: u32, params: &Params, buffers: &mut Buffers) {
+    let size = vocabulary as usize;
+    for index in 0..params.logit_cols as usize {
+        let column = params.logit_first as usize + index;
+        let recent = recent_tokens(history, column, params, buffers);
+        let token = buffers.with_floats(logits, |logits, buffers| {
+            let logits = &mut logits[index * size..][..size];
+            let bias = &buffers.words(BufferId::BIAS)[..2 * params.bias_count as usize];
+            process(logits, bias, &recent, params);
+            draw(logits, params.base + params.depth(column) + 1, params)
+        });
+        buffers.write(BufferId::TOKENS, params.sample_at as usize + index, &[token]);
+    }
+}
+
+/// The last `penalty_last_n` tokens on the path that ends in `column`, that column's own included.
+fn recent_tokens(history: BufferId, column: usize, params: &Params, buffers: &Buffers) -> Vec<u32> {
+    let position = params.base + params.depth(column);
+    let count = params.penalty_last_n.min(position + 1);
+    let token_of = |position: u32| {
+        if position < params.base {
+            return buffers.words(history)[position as usize];
+        }
+        let ancestor = params.slot(column, position) - params.base;
+        buffers.words(BufferId::TOKENS)[(params.token_at + ancestor) as usize]
+    };
+    (position + 1 - count..=position).map(token_of).collect()
+}
+
+/// Bias, penalties and temperature.
+fn process(logits: &mut [f32], bias: &[u32], recent: &[u32], params: &Params) {
+    for pair in bias.chunks_exact(2) {
+        logits[pair[0] as usize] += f32::from_bits(pair[1]);
+    }
+    logits.iter_mut().filter(|logit| logit.is_nan()).for_each(|logit| *logit = f32::NEG_INFINITY);
+    for (index, &token) in recent.iter().enumerate() {
+        if recent[..index].contains(&token) {
+            continue;
+        }
+        let count = recent[index..].iter().filter(|&&other| other == token).count() as f32;
+        let logit = &mut logits[token as usize];
+        *logit = if *logit > 0.0 { *logit / params.repeat_penalty } else { *logit * params.repeat_penalty };
+        *logit -= count * params.frequency_penalty + params.presence_penalty;
+    }
+    if params.temperature > 0.0 {
+        logits.iter_mut().for_each(|logit| *logit /= params.temperature);
+    }
+}
+
+/// Truncation, noise and argmax; ties go to the lowest id.
+fn draw(logits: &[f32], position: u32, params: &Params) -> u32 {
+    let greedy = params.temperature <= 0.0;
+    let threshold = if greedy { f32::NEG_INFINITY } else { threshold(logits, params) };
+    let mut best = (f32::NEG_INFINITY, 0);
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit < threshold {
+            continue;
+        }
+        let score = if greedy { logit } else { logit + gumbel(params.seed, position, token as u32) };
+        if score > best.0 {
+            best = (score, token as u32);
+        }
+    }
+    best.1
+}
+
+/// The largest of the thresholds of top-k, top-p and min-p.
+fn threshold(logits: &[f32], params: &Params) -> f32 {
+    let maximum = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut threshold = f32::NEG_INFINITY;
+    let k = params.top_k as usize;
+    if k > 0 && k < logits.len() {
+        let mut sorted = logits.to_vec();
+        threshold = *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+    }
+    if params.top_p < 1.0 {
+        threshold = threshold.max(top_p(logits, threshold, maximum, params.top_p));
+    }
+    if params.min_p > 0.0 {
+        threshold = threshold.max(maximum + params.min_p.ln());
+    }
+    threshold
+}
+
+/// The largest `t >= floor` such that the logits `>= t` hold a share `p` of the probability of those `>= floor`.
+fn top_p(logits: &[f32], floor: f32, maximum: f32, p: f32) -> f32 {
+    let kept = || logits.iter().copied().filter(|&logit| logit >= floor);
+    let wanted = f64::from(p) * kept().map(|logit| f64::from((logit - maximum).exp())).sum::<f64>();
+    // Nearly all of the probability is near the maximum: sort that part first, all only if it does not do.
+    for depth in [20.0, f32::INFINITY] {
+        let mut candidates: Vec<f32> = kept().filter(|&logit| logit >= maximum - depth).collect();
+        candidates.sort_unstable_by(|a, b| b.total_cmp(a));
+        let mut mass = 0.0;
+        for logit in candidates {
+            mass += f64::from((logit - maximum).exp());
+            if mass >= wanted {
+                return logit;
+            }
+        }
+    }
+    floor
+}

@@ -1,0 +1,286 @@
+//! Records one forward pass for every architecture, once per column bucket, and keeps what a model has on its device.
+
+use super::config::ModelConfig;
+use super::kv::KvTokens;
+use super::loader::{Placement, rope_table};
+use super::memory::MemoryPlan;
+use super::tensors::{Layer, Matrix, Tensors, specify};
+use crate::error::{Error, Result};
+use crate::plan::{
+    AttentionShape, BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, Params, Plan, PlanId, Step,
+};
+use crate::weights::gguf::{Gguf, GgufReader};
+
+/// A model that is ready to run.
+pub struct Model {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Tokens of context; the cache has room for the widest tree beyond them.
+    pub context: usize,
+    /// What it takes.
+    pub memory: MemoryPlan,
+    /// Tokens in its KV cache.
+    pub kv: KvTokens,
+    /// (columns, vocabulary) f32 of the last pass with a head.
+    pub logits: BufferId,
+    /// Embedding and layers by column bucket.
+    bodies: [PlanId; COLUMN_BUCKETS.len()],
+    /// Final norm and head by column bucket.
+    heads: [PlanId; COLUMN_BUCKETS.len()],
+    sample: PlanId,
+}
+
+impl Model {
+    /// Loads a model whose header was read. `context` is cut to what the model was trained for. `progress` gets the number
+    /// of bytes of the file that are done.
+    pub async fn load(
+        gguf: &Gguf,
+        reader: &mut GgufReader<'_>,
+        executor: &dyn Executor,
+        context: usize,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Model> {
+        let config = ModelConfig::from_gguf(gguf)?;
+        let specs = specify(&config, gguf)?;
+        let context = context.min(config.context);
+        let memory = MemoryPlan::new(&config, &specs, context);
+        memory.check(executor)?;
+        let mark = executor.mark();
+        let loaded = async {
+            let mut placement = Placement::new(executor);
+            let tensors = placement.tensors(&specs)?;
+            placement.fill(reader, &gguf.tensors, progress).await?;
+            Model::record(config, tensors, context, memory, executor).await
+        };
+        let loaded = loaded.await;
+        if loaded.is_err() {
+            executor.release(mark);
+        }
+        loaded.map_err(|error| match error {
+            // The device said which buffer it could not make; the caller wants to know what the whole model takes.
+            Error::OutOfMemory { device, plan } => {
+                Error::OutOfMemory { device, plan: format!("{memory}; failed at {plan}") }
+            }
+            other => other,
+        })
+    }
+
+    async fn record(
+        config: ModelConfig,
+        tensors: Tensors<Matrix, BufferId>,
+        context: usize,
+        memory: MemoryPlan,
+        executor: &dyn Executor,
+    ) -> Result<Model> {
+        let recorder = Recorder::new(&config, &tensors, context + MAX_COLUMNS, executor).await?;
+        let mut bodies = [PlanId(0); COLUMN_BUCKETS.len()];
+        let mut heads = bodies;
+        for (index, &bucket) in COLUMN_BUCKETS.iter().enumerate() {
+            let plan = |part: &str, steps| Plan { label: format!("{part}, {bucket} columns"), bucket, steps };
+            bodies[index] = executor.prepare(plan("body", recorder.body(&tensors)))?;
+            heads[index] = executor.prepare(plan("head", recorder.head(&tensors)))?;
+        }
+        let sample = executor.prepare(Plan {
+            label: "sample".to_owned(),
+            bucket: MAX_COLUMNS,
+            steps: vec![recorder.sample()],
+        })?;
+        let logits = recorder.logits;
+        Ok(Model { config, context, memory, kv: KvTokens::default(), logits, bodies, heads, sample })
+    }
+
+    /// Slots of the KV cache.
+    pub fn capacity(&self) -> usize {
+        self.context + MAX_COLUMNS
+    }
+
+    /// One pass: layers, then for `params.logit_cols` columns the head, then the sampler if `sample`.
+    pub fn pass(&self, params: Params, sample: bool) -> Vec<(PlanId, Params)> {
+        let bucket = |columns: u32| COLUMN_BUCKETS.iter().position(|&bucket| bucket >= columns as usize).unwrap_or(0);
+        let mut runs = vec![(self.bodies[bucket(params.live_cols)], params)];
+        if params.logit_cols > 0 {
+            runs.push((self.heads[bucket(params.logit_cols)], params));
+            if sample {
+                runs.push((self.sample, params));
+            }
+        }
+        runs
+    }
+}
+
+/// Buffers of a pass, and the steps over them.
+struct Recorder<'a> {
+    config: &'a ModelConfig,
+    /// (columns, width) f32: the residual stream
+    x: BufferId,
+    /// (columns, width) f32: normed input of a matrix, or what is added through a post-norm
+    h: BufferId,
+    /// (columns, (heads + 2*kv_heads) * head_dim) f32
+    qkv: BufferId,
+    /// (columns, heads, chunks, head_dim + 2) f32
+    partial: BufferId,
+    /// (columns, heads * head_dim) f32
+    attended: BufferId,
+    /// (columns, 2 * feed_forward) f32
+    gate_up: BufferId,
+    /// (columns, feed_forward) f32
+    inner: BufferId,
+    /// (columns, vocabulary) f32
+    logits: BufferId,
+    /// (context) u32
+    history: BufferId,
+    /// (capacity, head_dim/2, 2) f32: global, local
+    rope: [BufferId; 2],
+    /// Keys and values by layer: (kv_heads, capacity, head_dim/2) packed halves
+    caches: Vec<[BufferId; 2]>,
+    shape: AttentionShape,
+}
+
+impl<'a> Recorder<'a> {
+    async fn new(
+        config: &'a ModelConfig,
+        tensors: &Tensors<Matrix, BufferId>,
+        capacity: usize,
+        executor: &dyn Executor,
+    ) -> Result<Recorder<'a>> {
+        let columns = |label: &str, width: usize| executor.alloc(label, MAX_COLUMNS * width);
+        let [q, k, v] = config.qkv_rows();
+        let shape = AttentionShape {
+            heads: config.heads as u32,
+            kv_heads: config.kv_heads as u32,
+            head_dim: config.head_dim as u32,
+            capacity: capacity as u32,
+            window: 0,
+            scale: 1.0 / (config.head_dim as f32).sqrt(),
+        };
+        let divisors = match tensors.rope_freqs {
+            Some(buffer) => Some(executor.read(buffer, 0, config.head_dim / 2).await?),
+            None => None,
+        };
+        let divisors = divisors.as_deref().map(bytemuck::cast_slice::<u32, f32>);
+        let table = |local: bool| {
+            let words = rope_table(config, local, capacity, if local { None } else { divisors });
+            let buffer = executor.alloc("rotation", words.len())?;
+            executor.write(buffer, 0, &words)?;
+            Ok::<_, Error>(buffer)
+        };
+        let global = table(false)?;
+        let local = if config.window > 0 { table(true)? } else { global };
+        let cache_words = config.kv_heads * capacity * config.head_dim / 2;
+        let caches = (0..config.layers)
+            .map(|_| Ok([executor.alloc("keys", cache_words)?, executor.alloc("values", cache_words)?]))
+            .collect::<Result<_>>()?;
+        Ok(Recorder {
+            config,
+            x: columns("stream", config.width)?,
+            h: columns("normed", config.width)?,
+            qkv: columns("qkv", q + k + v)?,
+            partial: columns("attention partials", config.heads * shape.chunks() as usize * (config.head_dim + 2))?,
+            attended: columns("attended", q)?,
+            gate_up: columns("gate and up", 2 * config.feed_forward)?,
+            inner: columns("inner", config.feed_forward)?,
+            logits: columns("logits", config.vocabulary)?,
+            history: executor.alloc("history", capacity)?,
+            rope: [global, local],
+            caches,
+            shape,
+        })
+    }
+
+    fn body(&self, tensors: &Tensors<Matrix, BufferId>) -> Vec<Step> {
+        let scale = self.config.embedding_scale();
+        let embed = |&weight| Step::Embed { weight, history: self.history, out: self.x, scale };
+        let mut steps: Vec<Step> = tensors.embedding.iter().map(embed).collect();
+        for (index, layer) in tensors.layers.iter().enumerate() {
+            self.attention(&mut steps, index, layer);
+            self.feed_forward(&mut steps, layer);
+        }
+        steps
+    }
+
+    fn attention(&self, steps: &mut Vec<Step>, index: usize, layer: &Layer<Matrix, BufferId>) {
+        let local = self.config.is_local(index);
+        let shape = AttentionShape { window: if local { self.config.window as u32 } else { 0 }, ..self.shape };
+        let [k_cache, v_cache] = self.caches[index];
+        steps.push(self.norm(self.x, layer.attn_norm, self.h, false));
+        self.product(steps, &layer.qkv, self.h, self.qkv, false);
+        steps.push(Step::RopeKv {
+            qkv: self.qkv,
+            k_cache,
+            v_cache,
+            rope: self.rope[usize::from(local)],
+            qk_norm: layer.qk_norm,
+            shape,
+            pairs: self.config.architecture.pairs,
+            eps: self.config.eps,
+        });
+        steps.push(Step::Attention { qkv: self.qkv, k_cache, v_cache, partial: self.partial, shape });
+        steps.push(Step::AttentionCombine { partial: self.partial, out: self.attended, shape });
+        self.into_stream(steps, &layer.attn_output, self.attended, layer.post_attn_norm);
+    }
+
+    fn feed_forward(&self, steps: &mut Vec<Step>, layer: &Layer<Matrix, BufferId>) {
+        steps.push(self.norm(self.x, layer.ffn_norm, self.h, false));
+        self.product(steps, &layer.gate_up, self.h, self.gate_up, false);
+        steps.push(Step::Activation {
+            x: self.gate_up,
+            out: self.inner,
+            width: self.config.feed_forward as u32,
+            gate: self.config.architecture.gate,
+        });
+        self.into_stream(steps, &layer.down, self.inner, layer.post_ffn_norm);
+    }
+
+    /// Adds `matrix * input` to the stream, through a norm where the architecture has one there.
+    fn into_stream(&self, steps: &mut Vec<Step>, matrix: &Matrix, input: BufferId, post_norm: Option<BufferId>) {
+        let group = std::slice::from_ref(matrix);
+        match post_norm {
+            None => self.product(steps, group, input, self.x, true),
+            Some(weight) => {
+                self.product(steps, group, input, self.h, false);
+                steps.push(self.norm(self.h, weight, self.x, true));
+            }
+        }
+    }
+
+    fn norm(&self, x: BufferId, weight: BufferId, out: BufferId, add: bool) -> Step {
+        let (width, eps) = (self.config.width as u32, self.config.eps);
+        Step::RmsNorm { x, weight, out, width, eps, add, columns: Columns::All }
+    }
+
+    /// `out = [group] * x`, the matrices of the group one below the other.
+    fn product(&self, steps: &mut Vec<Step>, group: &[Matrix], x: BufferId, out: BufferId, add: bool) {
+        let rows = |matrix: &Matrix| matrix.iter().map(|part| part.rows).sum::<u32>();
+        let out_stride = group.iter().map(rows).sum();
+        let mut out_offset = 0;
+        for matrix in group {
+            for &weight in matrix {
+                steps.push(Step::Matvec { weight, x, out, out_offset, out_stride, add, columns: Columns::All });
+            }
+            out_offset += rows(matrix);
+        }
+    }
+
+    fn head(&self, tensors: &Tensors<Matrix, BufferId>) -> Vec<Step> {
+        let (width, eps) = (self.config.width as u32, self.config.eps);
+        let columns = Columns::Logits;
+        let norm =
+            Step::RmsNorm { x: self.x, weight: tensors.output_norm, out: self.h, width, eps, add: false, columns };
+        let head = tensors.head.as_ref().unwrap_or(&tensors.embedding);
+        let out_stride = self.config.vocabulary as u32;
+        let product = |&weight| Step::Matvec {
+            weight,
+            x: self.h,
+            out: self.logits,
+            out_offset: 0,
+            out_stride,
+            add: false,
+            columns,
+        };
+        std::iter::once(norm).chain(head.iter().map(product)).collect()
+    }
+
+    fn sample(&self) -> Step {
+        Step::Sample { logits: self.logits, history: self.history, vocabulary: self.config.vocabulary as u32 }
+    }
+}

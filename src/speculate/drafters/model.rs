@@ -1,0 +1,95 @@
+//! `model`: a smaller model of the same vocabulary drafts a chain (Leviathan et al., arXiv 2211.17192).
+//!
+//! It runs inside the target's submit: step i reads its token from `TOKENS` and its sampler writes the next one there, so
+//! nothing is read back between steps. It samples as the target does, with the same noise, which makes the two agree as
+//! often as possible. State: the draft's KV cache; tokens it has not seen yet are extra columns of the first step.
+
+use super::{Draft, DraftContext, Drafter};
+use crate::error::Result;
+use crate::model::Model;
+use crate::plan::{MAX_COLUMNS, Params};
+use crate::speculate::outcome::RoundOutcome;
+use crate::speculate::tree::{NodeId, Proposal, TokenTree};
+use std::rc::Rc;
+
+/// Passes that a round may spend on catching up before it drafts.
+const MAX_CATCH_UP_PASSES: usize = 4;
+
+/// A draft model on the target's device.
+pub struct DraftModel {
+    model: Rc<Model>,
+}
+
+impl DraftModel {
+    /// `model` lives on the executor of the target.
+    pub fn new(model: Rc<Model>) -> DraftModel {
+        DraftModel { model }
+    }
+}
+
+impl Drafter for DraftModel {
+    fn name(&self) -> &'static str {
+        "model"
+    }
+
+    fn default_tokens(&self) -> usize {
+        4
+    }
+
+    fn draft(&mut self, context: &DraftContext<'_>, budget: usize) -> Result<Option<Draft>> {
+        let tokens = context.tokens;
+        // The draft's cache may be shorter than the target's; the slots of a round must be there too.
+        let budget = budget.min(self.model.capacity().saturating_sub(tokens.len()));
+        if budget == 0 {
+            return Ok(None);
+        }
+        let base = self.model.kv.keep_prefix(tokens, tokens.len() - 1);
+        let pending = &tokens[base..];
+        if pending.len() > MAX_CATCH_UP_PASSES * MAX_COLUMNS {
+            return Ok(None);
+        }
+        let mut runs = Vec::new();
+        let passes = pending.chunks(MAX_COLUMNS).count();
+        for (index, chunk) in pending.chunks(MAX_COLUMNS).enumerate() {
+            let at = index * MAX_COLUMNS;
+            let mut params = Params::chain(chunk.len(), base + at, at);
+            if index + 1 == passes {
+                params.logit_first = chunk.len() as u32 - 1;
+                params.logit_cols = 1;
+                params.sample_at = pending.len() as u32;
+                context.sampling.apply(&mut params);
+            }
+            runs.extend(self.model.pass(params, true));
+        }
+        let root = tokens[tokens.len() - 1];
+        let mut tree = TokenTree::new(root);
+        let mut at = NodeId::ROOT;
+        for step in 0..budget {
+            if step > 0 {
+                let index = pending.len() + step - 1;
+                let mut params = Params::chain(1, base + index, index);
+                params.logit_cols = 1;
+                params.sample_at = index as u32 + 1;
+                context.sampling.apply(&mut params);
+                runs.extend(self.model.pass(params, true));
+            }
+            // Shared noise makes the draft a function of the prefix and the seed.
+            match tree.add(at, None, Proposal::Deterministic, self.name()) {
+                Some(child) => at = child,
+                None => break,
+            }
+        }
+        self.model.kv.extend(pending);
+        Ok(Some(Draft { tree, inputs: pending.to_vec(), runs }))
+    }
+
+    /// The accepted tokens that this model itself was fed are in its cache already: all but its last draft.
+    fn observe(&mut self, outcome: &RoundOutcome) {
+        let drafted = outcome.tree.drafted();
+        let mine = outcome.tree.node(NodeId::ROOT).slots.iter().any(|slot| slot.source == self.name());
+        if mine && drafted > 0 {
+            let accepted = outcome.accepted();
+            self.model.kv.extend(&accepted[..accepted.len().min(drafted - 1)]);
+        }
+    }
+}
