@@ -1,1 +1,222 @@
-//! engine
+//! The engine: a target model, a draft model if wanted, one device.
+
+use crate::device::Device;
+pub use crate::device::DeviceChoice;
+use crate::error::{Error, Result};
+use crate::generation::{Generation, Request};
+use crate::gpu::GpuExecutor;
+use crate::model::Model;
+use crate::plan::{DeviceInfo, Executor};
+use crate::runtime;
+use crate::session::Session;
+use crate::speculate::SpeculationConfig;
+use crate::store::ByteSource;
+use crate::text::template::ChatTemplate;
+use crate::text::tokenizer::Tokenizer;
+use crate::weights::gguf::{Gguf, GgufReader};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Tokens of context where the caller does not say: enough for a conversation, small enough for any device.
+pub const DEFAULT_CONTEXT: usize = 4096;
+
+/// What to load.
+pub struct LoadOptions {
+    /// The target.
+    pub model: Box<dyn ByteSource>,
+    /// A smaller model of the same vocabulary.
+    pub draft_model: Option<Box<dyn ByteSource>>,
+    /// Where to run.
+    pub device: DeviceChoice,
+    /// Tokens of context; [`DEFAULT_CONTEXT`] or what the model was trained for where not given.
+    pub context: Option<usize>,
+    /// How requests speculate that do not say it themselves.
+    pub speculation: SpeculationConfig,
+}
+
+impl LoadOptions {
+    /// A model, all else by default.
+    pub fn new(model: Box<dyn ByteSource>) -> LoadOptions {
+        LoadOptions {
+            model,
+            draft_model: None,
+            device: DeviceChoice::Auto,
+            context: None,
+            speculation: SpeculationConfig::default(),
+        }
+    }
+}
+
+/// How far a load is.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Progress {
+    /// `header`, `device`, `weights`, `ready`.
+    pub stage: &'static str,
+    /// The file being read.
+    pub file: String,
+    /// Bytes of it that are done.
+    pub loaded_bytes: u64,
+    /// Its length, 0 where that is not known.
+    pub total_bytes: u64,
+}
+
+/// What is shared by an engine's clones, sessions and generations.
+pub(crate) struct Core {
+    pub(crate) executor: Rc<dyn Executor>,
+    pub(crate) device: Device,
+    pub(crate) target: Model,
+    pub(crate) draft: Option<Rc<Model>>,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) name: String,
+    pub(crate) speculation: SpeculationConfig,
+    pub(crate) load_ms: f64,
+    /// A generation is running: there is one KV cache.
+    pub(crate) busy: Cell<bool>,
+}
+
+/// A loaded engine; clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) core: Rc<Core>,
+}
+
+impl Engine {
+    /// Loads the models. Nothing of a failed load stays on the device.
+    pub async fn load(options: LoadOptions, progress: &mut dyn FnMut(&Progress)) -> Result<Engine> {
+        let start = runtime::now_ms();
+        let LoadOptions { mut model, draft_model, device, context, speculation } = options;
+        let mut opened = Opened::open(model.as_mut(), progress).await?;
+        let tokenizer = Tokenizer::from_metadata(&opened.gguf.metadata)?;
+        let template = ChatTemplate::from_metadata(&opened.gguf.metadata)?;
+        let context = wanted_context(&opened.gguf, context)?;
+        progress(&Progress { stage: "device", file: opened.file.clone(), loaded_bytes: 0, total_bytes: 0 });
+        let device = Device::open(device, &opened.gguf.layouts()).await?;
+        let executor = Rc::clone(&device.executor);
+        let target = opened.load(executor.as_ref(), context, progress).await?;
+        let name = opened.model_name();
+        let mut draft = None;
+        if let Some(mut source) = draft_model {
+            let mut opened = Opened::open(source.as_mut(), progress).await?;
+            let other = Tokenizer::from_metadata(&opened.gguf.metadata)?;
+            if let Some(difference) = tokenizer.difference(&other) {
+                return Err(Error::VocabularyMismatch { difference });
+            }
+            if let Some(gpu) = &device.gpu {
+                gpu.self_test(&opened.gguf.layouts()).await?;
+            }
+            draft = Some(Rc::new(opened.load(executor.as_ref(), context, progress).await?));
+        }
+        let load_ms = runtime::now_ms() - start;
+        progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
+        let core = Core {
+            executor,
+            device,
+            target,
+            draft,
+            tokenizer,
+            template,
+            name,
+            speculation,
+            load_ms,
+            busy: Cell::new(false),
+        };
+        // Fails early where speculation names what is not there.
+        crate::speculate::Speculator::new(&core.speculation, core.draft.as_ref())?;
+        Ok(Engine { core: Rc::new(core) })
+    }
+
+    /// A conversation: its next request reuses what the KV cache still holds of it.
+    pub fn session(&self) -> Session {
+        Session::new(self)
+    }
+
+    /// Runs a request of its own. One at a time: there is one KV cache.
+    pub fn generate(&self, request: Request) -> Generation {
+        Generation::new(Rc::clone(&self.core), request)
+    }
+
+    /// Name of the target model.
+    pub fn model_name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> DeviceInfo {
+        self.core.executor.device()
+    }
+
+    /// Why it runs there.
+    pub fn device_reason(&self) -> &str {
+        &self.core.device.reason
+    }
+
+    /// The executor, for tools and tests.
+    pub fn executor(&self) -> &dyn Executor {
+        self.core.executor.as_ref()
+    }
+
+    /// The GPU, where it is one: for reports and tests.
+    pub fn gpu(&self) -> Option<&GpuExecutor> {
+        self.core.device.gpu.as_deref()
+    }
+
+    /// The tokenizer of the target.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.core.tokenizer
+    }
+
+    /// The target, for tools and tests.
+    pub fn target(&self) -> &Model {
+        &self.core.target
+    }
+}
+
+/// A file whose header was read.
+struct Opened<'a> {
+    reader: GgufReader<'a>,
+    gguf: Gguf,
+    file: String,
+    total_bytes: u64,
+}
+
+impl<'a> Opened<'a> {
+    async fn open(source: &'a mut dyn ByteSource, progress: &mut dyn FnMut(&Progress)) -> Result<Opened<'a>> {
+        let (file, total_bytes) = (source.name().to_owned(), source.len_bytes().unwrap_or(0));
+        progress(&Progress { stage: "header", file: file.clone(), loaded_bytes: 0, total_bytes });
+        let (reader, gguf) = GgufReader::open(source).await?;
+        Ok(Opened { reader, gguf, file, total_bytes })
+    }
+
+    async fn load(
+        &mut self,
+        executor: &dyn Executor,
+        context: usize,
+        progress: &mut dyn FnMut(&Progress),
+    ) -> Result<Model> {
+        let (file, total_bytes) = (self.file.clone(), self.total_bytes);
+        let mut report = |loaded_bytes| {
+            progress(&Progress { stage: "weights", file: file.clone(), loaded_bytes, total_bytes });
+        };
+        Model::load(&self.gguf, &mut self.reader, executor, context, &mut report).await
+    }
+
+    /// `general.name`, else the file's name.
+    fn model_name(&self) -> String {
+        let named = self.gguf.metadata.opt_string("general.name").ok().flatten().filter(|name| !name.is_empty());
+        named.map_or_else(|| self.file.rsplit(['/', '\\']).next().unwrap_or_default().to_owned(), str::to_owned)
+    }
+}
+
+fn wanted_context(gguf: &Gguf, context: Option<usize>) -> Result<usize> {
+    let trained = crate::model::ModelConfig::from_gguf(gguf)?.context;
+    match context {
+        None => Ok(DEFAULT_CONTEXT.min(trained)),
+        Some(context) if (1..=trained).contains(&context) => Ok(context),
+        Some(context) => Err(Error::BadOption {
+            name: "context".to_owned(),
+            found: context.to_string(),
+            expected: format!("1 to {trained}, what the model was trained for"),
+        }),
+    }
+}

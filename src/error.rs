@@ -4,7 +4,7 @@
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, typed; [`Error::code`] is stable and is what JavaScript sees.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, serde::Serialize)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or argument could not be opened, read or written.
@@ -206,12 +206,25 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// Another request is running on the same engine.
+    #[error("another generation is running on this engine; finish or drop it first")]
+    Busy,
     /// The caller aborted.
     #[error("aborted by the caller")]
     Aborted,
 }
 
 impl Error {
+    /// The fields of the variant by name, for programs.
+    pub fn details(&self) -> serde_json::Value {
+        // A variant with fields is an object of one key, its name; one without fields is a string.
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(variant)) => variant.into_iter().next().map(|(_, fields)| fields),
+            _ => None,
+        }
+        .unwrap_or_else(|| serde_json::json!({}))
+    }
+
     /// A stable name for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -239,6 +252,7 @@ impl Error {
             Error::SelfTest { .. } => "self_test_failed",
             Error::DeviceLost { .. } => "device_lost",
             Error::Gpu { .. } => "gpu",
+            Error::Busy => "busy",
             Error::Aborted => "aborted",
         }
     }

@@ -6,17 +6,26 @@
 //! [`speculate`] · [`engine`], [`session`] · the edges (`main.rs`, `web.rs`).
 
 pub mod cpu;
+pub mod device;
 pub mod engine;
 pub mod error;
+pub mod generation;
 pub mod gpu;
 pub mod model;
+pub mod perplexity;
 pub mod plan;
 pub mod runtime;
 pub mod sampling;
 pub mod session;
 pub mod speculate;
 pub mod store;
+pub mod summary;
 pub mod text;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 pub mod weights;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,1 +1,64 @@
-//! session
+//! A conversation: requests whose prompts share a beginning, and the prefill that runs only what is new.
+
+use crate::engine::{Core, Engine};
+use crate::error::{Error, Result};
+use crate::generation::{Generation, Request};
+use crate::model::Model;
+use crate::plan::{Executor, MAX_COLUMNS, Params, Submission};
+use crate::runtime;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// What one submit of prefill should take, so that an abort is heard.
+const PREFILL_SUBMIT_MS: f64 = 200.0;
+/// Passes of one submit at most: half of `TOKENS`.
+const PREFILL_MAX_PASSES: usize = 32;
+
+/// A conversation with an engine. The cache belongs to the engine: of two sessions that take turns, each finds only the
+/// prefix they share.
+pub struct Session {
+    core: Rc<Core>,
+}
+
+impl Session {
+    pub(crate) fn new(engine: &Engine) -> Session {
+        Session { core: Rc::clone(&engine.core) }
+    }
+
+    /// Runs the next request; only what is not in the cache is prefilled.
+    pub fn generate(&self, request: Request) -> Generation {
+        Generation::new(Rc::clone(&self.core), request)
+    }
+}
+
+/// Brings `tokens` into a model's KV cache, keeping the longest prefix that is there. Gives the length of that prefix.
+/// Work is cut into submits by measured time; the cuts never change a bit.
+pub(crate) async fn prefill(
+    executor: &dyn Executor,
+    model: &Model,
+    tokens: &[u32],
+    cancelled: &Cell<bool>,
+) -> Result<usize> {
+    let cached = model.kv.keep_prefix(tokens, tokens.len());
+    let mut at = cached;
+    let mut passes = 1;
+    while at < tokens.len() {
+        if cancelled.get() {
+            return Err(Error::Aborted);
+        }
+        let piece = &tokens[at..tokens.len().min(at + passes * MAX_COLUMNS)];
+        let mut runs = Vec::new();
+        for (index, columns) in piece.chunks(MAX_COLUMNS).enumerate() {
+            let offset = index * MAX_COLUMNS;
+            runs.extend(model.pass(Params::chain(columns.len(), at + offset, offset), false));
+        }
+        let start = runtime::now_ms();
+        let ticket = executor.submit(Submission { tokens: vec![(0, piece.to_vec())], runs, read: (0, 1) })?;
+        executor.finish(ticket).await?;
+        model.kv.extend(piece);
+        at += piece.len();
+        let pass_ms = (runtime::now_ms() - start) / piece.chunks(MAX_COLUMNS).count() as f64;
+        passes = ((PREFILL_SUBMIT_MS / pass_ms.max(0.1)) as usize).clamp(1, PREFILL_MAX_PASSES);
+    }
+    Ok(cached)
+}

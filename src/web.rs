@@ -1,1 +1,194 @@
-//! web
+//! The wasm-bindgen surface, for `web/src/host.ts` in a dedicated worker. Options, events and reports cross as JSON, in the
+//! shapes of the command line's `--json`; exports take `&self` and hold no borrow across an await.
+
+use crate::device::DeviceChoice;
+use crate::engine::{self, LoadOptions};
+use crate::error::{Error, Result};
+use crate::generation::{self, CancelHandle, Prompt, Request};
+use crate::gpu::{AdapterChoice, GpuExecutor};
+use crate::plan::Executor;
+use crate::sampling::SamplingParams;
+use crate::speculate::SpeculationConfig;
+use crate::store::ByteSource;
+use crate::store::web::{JsByteSource, JsSource};
+use crate::weights::format::Layout;
+use serde::Deserialize;
+use serde_json::json;
+use std::cell::RefCell;
+use std::rc::Rc;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
+
+/// Panics show in the console with their place.
+#[wasm_bindgen(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// An error as JavaScript sees it: an `Error` with a stable `code` and, in `details`, the fields of its variant.
+fn thrown(error: Error) -> JsValue {
+    let object = js_sys::Error::new(&error.to_string());
+    let set = |name: &str, value: &JsValue| {
+        // Setting a property of a fresh object cannot fail.
+        let _ = js_sys::Reflect::set(&object, &name.into(), value);
+    };
+    set("code", &error.code().into());
+    if let Ok(details) = js_sys::JSON::parse(&error.details().to_string()) {
+        set("details", &details);
+    }
+    object.into()
+}
+
+fn parse<'a, T: Deserialize<'a>>(what: &str, json: &'a str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| Error::BadOption {
+        name: what.to_owned(),
+        found: error.to_string(),
+        expected: "the options of the documentation".to_owned(),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebLoadOptions {
+    #[serde(default)]
+    device: DeviceChoice,
+    context: Option<usize>,
+    speculation: Option<SpeculationConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebRequest {
+    messages: Option<serde_json::Value>,
+    prompt: Option<String>,
+    max_tokens: Option<usize>,
+    #[serde(default)]
+    sampling: SamplingParams,
+    #[serde(default)]
+    stop: Vec<String>,
+    speculation: Option<SpeculationConfig>,
+}
+
+/// What there is to run on, tested: JSON as of `foredraft devices --json`.
+#[wasm_bindgen]
+pub async fn devices() -> Result<String, JsValue> {
+    Ok(json!(crate::device::devices().await.map_err(thrown)?).to_string())
+}
+
+/// Compiles every shader on the adapter there is, be it in software, and runs the self-test: JSON `{device, compiled,
+/// self_test}`.
+#[wasm_bindgen(js_name = checkShaders)]
+pub async fn check_shaders() -> Result<String, JsValue> {
+    let check = async {
+        let gpu = GpuExecutor::request(AdapterChoice::Any).await?;
+        let compiled = gpu.compile_all().await?;
+        let self_test = gpu.self_test(&Layout::ALL).await?;
+        Ok(json!({ "device": gpu.device(), "compiled": compiled, "self_test": self_test }).to_string())
+    };
+    check.await.map_err(thrown)
+}
+
+/// A loaded model.
+#[wasm_bindgen]
+pub struct Engine(engine::Engine);
+
+#[wasm_bindgen]
+impl Engine {
+    /// Loads a model, and perhaps one that drafts for it. `options` is JSON `{device?, context?, speculation?}`;
+    /// `on_progress` is called with JSON `{stage, file, loaded_bytes, total_bytes}`.
+    pub async fn load(
+        model: JsByteSource,
+        draft_model: Option<JsByteSource>,
+        options: String,
+        #[wasm_bindgen(unchecked_param_type = "(progress: string) => void")] on_progress: js_sys::Function,
+    ) -> Result<Engine, JsValue> {
+        let source = |object| Box::new(JsSource::new(object)) as Box<dyn ByteSource>;
+        let options: WebLoadOptions = parse("load options", &options).map_err(thrown)?;
+        let options = LoadOptions {
+            model: source(model),
+            draft_model: draft_model.map(source),
+            device: options.device,
+            context: options.context,
+            speculation: options.speculation.unwrap_or_default(),
+        };
+        let mut report = |progress: &engine::Progress| {
+            let json = json!(progress).to_string();
+            // What the listener throws is its own affair.
+            let _ = on_progress.call1(&JsValue::NULL, &json.into());
+        };
+        engine::Engine::load(options, &mut report).await.map(Engine).map_err(thrown)
+    }
+
+    /// JSON `{model, device, device_reason}`.
+    pub fn info(&self) -> String {
+        json!({
+            "model": self.0.model_name(),
+            "device": self.0.device(),
+            "device_reason": self.0.device_reason(),
+        })
+        .to_string()
+    }
+
+    /// Begins an answer. `request` is JSON `{messages | prompt, max_tokens?, sampling?, stop?, speculation?}`.
+    pub fn generate(&self, request: &str) -> Result<Generation, JsValue> {
+        let request: WebRequest = parse("request", request).map_err(thrown)?;
+        let prompt = match (request.messages, request.prompt) {
+            (Some(messages), None) => Prompt::Messages(messages),
+            (None, Some(text)) => Prompt::Text(text),
+            (messages, _) => {
+                return Err(thrown(Error::BadOption {
+                    name: "request".to_owned(),
+                    found: if messages.is_some() { "messages and a prompt" } else { "neither" }.to_owned(),
+                    expected: "either messages or a prompt".to_owned(),
+                }));
+            }
+        };
+        let generation = self.0.generate(Request {
+            prompt,
+            max_tokens: request.max_tokens,
+            sampling: request.sampling,
+            stop: request.stop,
+            speculation: request.speculation,
+        });
+        Ok(Generation { cancel: generation.cancel_handle(), generation: Rc::new(RefCell::new(Some(generation))) })
+    }
+}
+
+/// An answer being written.
+#[wasm_bindgen]
+pub struct Generation {
+    /// Empty while a `next` is under way: it takes the generation along, so that nothing stays borrowed.
+    generation: Rc<RefCell<Option<generation::Generation>>>,
+    cancel: CancelHandle,
+}
+
+#[wasm_bindgen]
+impl Generation {
+    /// The next event as JSON, `{type: "chunk", …}` or at the end `{type: "done", …}`, then undefined. One call at
+    /// a time.
+    #[wasm_bindgen(unchecked_return_type = "Promise<string | undefined>")]
+    pub fn next(&self) -> js_sys::Promise {
+        let cell = Rc::clone(&self.generation);
+        future_to_promise(async move {
+            let Some(mut generation) = cell.borrow_mut().take() else {
+                return Err(thrown(Error::BadOption {
+                    name: "next".to_owned(),
+                    found: "a second call".to_owned(),
+                    expected: "one call at a time".to_owned(),
+                }));
+            };
+            let event = generation.next().await;
+            cell.replace(Some(generation));
+            match event {
+                None => Ok(JsValue::UNDEFINED),
+                Some(Ok(event)) => Ok(json!(event).to_string().into()),
+                Some(Err(error)) => Err(thrown(error)),
+            }
+        })
+    }
+
+    /// Asks the answer to end; the event after those already written is its summary, with `finish_reason` `abort`.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+}

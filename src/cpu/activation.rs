@@ -4,7 +4,7 @@ use super::Buffers;
 use crate::plan::{BufferId, Gate, Params};
 
 /// `out[c][i] = gate(x[c][i]) * x[c][width + i]`
-pub fn activation(x: BufferId, out: BufferId, width: u32, gate: Gate, params: &Params, buffers: &mut Buffers) {
+pub(super) fn activation(x: BufferId, out: BufferId, width: u32, gate: Gate, params: &Params, buffers: &mut Buffers) {
     let width = width as usize;
     buffers.with_floats(out, |out, buffers| {
         let x = buffers.floats(x);

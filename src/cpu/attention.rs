@@ -7,7 +7,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 /// Per (column, head, chunk): weighted values, maximum score, sum of `exp(score - maximum)`.
-pub fn attention(
+pub(super) fn attention(
     qkv: BufferId,
     k_cache: BufferId,
     v_cache: BufferId,

@@ -5,7 +5,7 @@ use super::attention::visible;
 use crate::plan::{AttentionShape, BufferId, KV_CHUNK, Params};
 
 /// Merges the chunks of each head in ascending order.
-pub fn attention_combine(
+pub(super) fn attention_combine(
     partial: BufferId,
     out: BufferId,
     shape: &AttentionShape,

@@ -1,11 +1,12 @@
 //! Twin of `shaders/embed.wgsl`.
 
-use super::{Buffers, simd};
+use super::Buffers;
 use crate::plan::{BufferId, MatrixPart, Params};
+use crate::weights::decode::decode_block;
 use crate::weights::format::BLOCK;
 
 /// `out[c] = scale * weight[token]`, `history[position] = token` where the token's row is in this part.
-pub fn embed(
+pub(super) fn embed(
     weight: &MatrixPart,
     history: BufferId,
     out: BufferId,
@@ -28,7 +29,7 @@ pub fn embed(
             let first = row * width / BLOCK;
             let mut values = [0.0; BLOCK];
             for (block, out) in out[column * width..][..width].chunks_exact_mut(BLOCK).enumerate() {
-                simd::decode_block(weight.layout, quants, scales, first + block, &mut values);
+                decode_block(weight.layout, quants, scales, first + block, &mut values);
                 for (out, value) in out.iter_mut().zip(values) {
                     *out = scale * value;
                 }

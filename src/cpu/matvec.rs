@@ -10,19 +10,19 @@ use crate::weights::format::BLOCK;
 const ROWS_PER_TASK: usize = 32;
 
 /// Where the products go.
-pub struct Target {
+pub(super) struct Target {
     /// (columns, stride) f32
-    pub out: BufferId,
+    pub(super) out: BufferId,
     /// Row of `out` that row 0 of the matrix is.
-    pub offset: u32,
+    pub(super) offset: u32,
     /// Elements of a column of `out`.
-    pub stride: u32,
+    pub(super) stride: u32,
     /// Add instead of writing.
-    pub add: bool,
+    pub(super) add: bool,
 }
 
 /// `out[c][offset + first_row + r] (+)= sum_k weight[r][k] * x[c][k]`
-pub fn matvec(
+pub(super) fn matvec(
     weight: &MatrixPart,
     x: BufferId,
     target: &Target,

@@ -5,7 +5,7 @@ use crate::plan::{BufferId, Columns, Params};
 
 /// `out[c] (+)= x[c'] / sqrt(mean(x[c']^2) + eps) * weight`; sums in 8 lanes, merged in order.
 #[expect(clippy::too_many_arguments, reason = "the kernel's bindings, one by one")]
-pub fn rms_norm(
+pub(super) fn rms_norm(
     x: BufferId,
     weight: BufferId,
     out: BufferId,

@@ -6,19 +6,19 @@ use crate::plan::{AttentionShape, BufferId, Params, RopePairs};
 use half::f16;
 
 /// The buffers of the step.
-pub struct Tensors {
+pub(super) struct Tensors {
     /// (columns, (heads + 2*kv_heads) * head_dim) f32
-    pub qkv: BufferId,
+    pub(super) qkv: BufferId,
     /// (kv_heads, capacity, head_dim/2) packed halves
-    pub k_cache: BufferId,
+    pub(super) k_cache: BufferId,
     /// (kv_heads, capacity, head_dim/2) packed halves
-    pub v_cache: BufferId,
+    pub(super) v_cache: BufferId,
     /// (capacity, head_dim/2, 2) f32
-    pub rope: BufferId,
+    pub(super) rope: BufferId,
 }
 
 /// Norm and rotation of queries and keys; keys and values go into the cache.
-pub fn rope_kv(
+pub(super) fn rope_kv(
     tensors: &Tensors,
     qk_norm: Option<BufferId>,
     shape: &AttentionShape,

@@ -5,7 +5,7 @@ use crate::plan::{BufferId, Params};
 use crate::sampling::gumbel;
 
 /// One token a logit column, to `TOKENS[sample_at + c]`; changes the logits in place.
-pub fn sample(logits: BufferId, history: BufferId, vocabulary: u32, params: &Params, buffers: &mut Buffers) {
+pub(super) fn sample(logits: BufferId, history: BufferId, vocabulary: u32, params: &Params, buffers: &mut Buffers) {
     let size = vocabulary as usize;
     for index in 0..params.logit_cols as usize {
         let column = params.logit_first as usize + index;

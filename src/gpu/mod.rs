@@ -1,1 +1,252 @@
-//! gpu/mod
+//! The GPU executor: plans by wgpu and WGSL, natively and in a browser.
+//!
+//! A prepared plan holds its pipelines, bind groups and fixed values; a submission writes tokens and params, encodes one
+//! compute pass, copies a few words of `TOKENS` into a staging buffer and asks for its map: one submit, one map.
+
+mod adapter;
+mod buffers;
+mod compile;
+mod fault;
+pub mod kernels;
+mod pipelines;
+mod poll;
+mod preprocess;
+mod run;
+mod self_test;
+mod steps;
+
+pub use adapter::{AdapterChoice, AdapterReport, adapters};
+pub use self_test::SelfTestReport;
+
+use crate::error::Result;
+use crate::plan::{BufferId, Counters, DeviceInfo, Executor, Limits, Plan, PlanId, Submission, Ticket};
+use crate::store::LocalFuture;
+use crate::weights::format::Layout;
+use kernels::Geometry;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+
+/// A round trip that takes longer than this is a timer, not work.
+const SLOW_MAP_MS: f64 = 30.0;
+
+/// Runs plans on a GPU.
+pub struct GpuExecutor {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    report: AdapterReport,
+    faults: fault::Faults,
+    geometry: Geometry,
+    /// Layouts whose narrow mat-vec kernels differ from the widest, which then serves every column count.
+    widest_only: RefCell<BTreeMap<Layout, String>>,
+    buffers: RefCell<Vec<buffers::Slot>>,
+    pipelines: RefCell<pipelines::Pipelines>,
+    plans: RefCell<Vec<run::Prepared>>,
+    params: wgpu::Buffer,
+    staging: RefCell<Vec<wgpu::Buffer>>,
+    in_flight: RefCell<HashMap<u64, run::InFlight>>,
+    next_ticket: Cell<u64>,
+    counters: Cell<Counters>,
+    unsettled_bytes: Cell<u64>,
+    round_trip_ms: Cell<f64>,
+    keep_alive_submits: Cell<u64>,
+}
+
+/// What was chosen for a kernel on this device, and why.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct KernelChoice {
+    /// Kernel name.
+    pub kernel: String,
+    /// What runs.
+    pub choice: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl GpuExecutor {
+    /// Opens a device. Fails with `NoAdapter`, naming what was found, where there is none of the kind.
+    pub async fn request(choice: AdapterChoice) -> Result<GpuExecutor> {
+        let adapter = adapter::choose(choice).await?;
+        let report = adapter::report(&adapter);
+        let (device, queue) = adapter::open(&adapter).await?;
+        let faults = fault::Faults::watch(&device, &report.name);
+        let geometry = if report.software { Geometry::SOFTWARE } else { Geometry::HARDWARE };
+        let params = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: run::SLOT_BYTES * run::RUNS_PER_SUBMIT as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let executor = GpuExecutor {
+            device,
+            queue,
+            report,
+            faults,
+            geometry,
+            widest_only: RefCell::default(),
+            buffers: RefCell::default(),
+            pipelines: RefCell::default(),
+            plans: RefCell::default(),
+            params,
+            staging: RefCell::default(),
+            in_flight: RefCell::default(),
+            next_ticket: Cell::new(0),
+            counters: Cell::default(),
+            unsettled_bytes: Cell::new(0),
+            round_trip_ms: Cell::new(0.0),
+            keep_alive_submits: Cell::new(0),
+        };
+        executor.alloc("tokens", crate::plan::TOKENS_WORDS)?;
+        executor.alloc("bias", 2 * crate::plan::MAX_LOGIT_BIAS)?;
+        executor.measure_round_trip().await?;
+        Ok(executor)
+    }
+
+    /// The better of two empty round trips; the first of all may pay for set-up.
+    async fn measure_round_trip(&self) -> Result<()> {
+        let mut best = f64::MAX;
+        for _ in 0..2 {
+            let start = crate::runtime::now_ms();
+            self.read(BufferId::TOKENS, 0, 1).await?;
+            best = best.min(crate::runtime::now_ms() - start);
+        }
+        self.round_trip_ms.set(best);
+        let allocated_bytes = self.counters.get().allocated_bytes;
+        self.counters.set(Counters { allocated_bytes, ..Counters::default() });
+        Ok(())
+    }
+
+    fn waiter(&self) -> poll::Waiter<'_> {
+        poll::Waiter {
+            device: &self.device,
+            queue: &self.queue,
+            keep_alive: self.round_trip_ms.get() > SLOW_MAP_MS,
+            keep_alive_submits: &self.keep_alive_submits,
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counters)) {
+        let mut counters = self.counters.get();
+        change(&mut counters);
+        self.counters.set(counters);
+    }
+
+    /// The adapter that was chosen.
+    pub fn adapter(&self) -> &AdapterReport {
+        &self.report
+    }
+
+    /// Milliseconds of one empty submit and map, measured when the device was opened.
+    pub fn round_trip_ms(&self) -> f64 {
+        self.round_trip_ms.get()
+    }
+
+    /// Empty submits made only to get maps resolved; not in [`Executor::counters`].
+    pub fn keep_alive_submits(&self) -> u64 {
+        self.keep_alive_submits.get()
+    }
+
+    /// What was decided for this device.
+    pub fn kernel_choices(&self) -> Vec<KernelChoice> {
+        let Geometry { workgroup, lanes, rows } = self.geometry;
+        let adapter = if self.report.software { "software adapter" } else { "hardware adapter" };
+        let mut choices = vec![
+            KernelChoice {
+                kernel: "matvec".to_owned(),
+                choice: format!("f32, {rows} rows a thread, {lanes} threads a row, workgroups of {workgroup}"),
+                reason: format!(
+                    "{adapter}: {}",
+                    if lanes == 1 {
+                        "threads are emulated, barriers cost"
+                    } else {
+                        "neighbouring threads load neighbours"
+                    }
+                ),
+            },
+            KernelChoice {
+                kernel: "submit".to_owned(),
+                choice: if self.waiter().keep_alive { "empty submits while a map is pending" } else { "plain maps" }
+                    .to_owned(),
+                reason: format!("an empty round trip takes {:.1} ms", self.round_trip_ms.get()),
+            },
+        ];
+        for (layout, difference) in self.widest_only.borrow().iter() {
+            choices.push(KernelChoice {
+                kernel: format!("matvec {}", layout.name()),
+                choice: "the widest kernel for every number of columns".to_owned(),
+                reason: format!("self-test: {difference}"),
+            });
+        }
+        choices
+    }
+
+    /// Destroys the device, as a driver crash would: everything after fails with `DeviceLost`. For tests of that.
+    pub fn lose_device(&self) {
+        self.device.destroy();
+        self.waiter().pump();
+    }
+}
+
+impl Executor for GpuExecutor {
+    fn device(&self) -> DeviceInfo {
+        DeviceInfo { kind: "gpu", name: self.report.name.clone(), software: self.report.software }
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = self.device.limits();
+        Limits {
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            memory_bytes: if self.report.software { crate::runtime::memory_bytes() } else { None },
+        }
+    }
+
+    fn alloc(&self, label: &str, words: usize) -> Result<BufferId> {
+        self.alloc_buffer(label, words)
+    }
+
+    fn write(&self, buffer: BufferId, offset: usize, words: &[u32]) -> Result<()> {
+        self.write_buffer(buffer, offset, words)
+    }
+
+    fn read(&self, buffer: BufferId, offset: usize, words: usize) -> LocalFuture<'_, Result<Vec<u32>>> {
+        Box::pin(self.read_buffer(buffer, offset, words))
+    }
+
+    fn release(&self, mark: (u32, u32)) {
+        self.plans.borrow_mut().truncate(mark.1 as usize);
+        self.release_buffers(mark.0 as usize);
+    }
+
+    fn mark(&self) -> (u32, u32) {
+        (self.buffers.borrow().len() as u32, self.plans.borrow().len() as u32)
+    }
+
+    fn prepare(&self, plan: Plan) -> Result<PlanId> {
+        self.prepare_plan(&plan)
+    }
+
+    fn submit(&self, submission: Submission) -> Result<Ticket> {
+        self.submit_runs(&submission)
+    }
+
+    fn finish(&self, ticket: Ticket) -> LocalFuture<'_, Result<Vec<u32>>> {
+        Box::pin(self.finish_ticket(ticket))
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters.get()
+    }
+
+    fn fingerprint(&self) -> String {
+        let Geometry { workgroup, lanes, rows } = self.geometry;
+        let widest: Vec<&str> = self.widest_only.borrow().keys().map(|layout| layout.name()).collect();
+        format!(
+            "gpu/{}/{}/{}/foredraft {}/f32/matvec {workgroup}-{lanes}-{rows}{}{}",
+            self.report.name,
+            self.report.backend,
+            self.report.driver,
+            env!("CARGO_PKG_VERSION"),
+            if widest.is_empty() { "" } else { " widest for " },
+            widest.join("+"),
+        )
+    }
+}

@@ -55,6 +55,11 @@ impl Speculator {
         self.reason.starts_with("on")
     }
 
+    /// Whether a drafter of that name may be asked.
+    pub fn drafts_by(&self, name: &str) -> bool {
+        self.active() && self.drafters.iter().any(|drafter| drafter.name() == name)
+    }
+
     /// What the text is worth against plain decoding.
     pub fn exactness(&self) -> Exactness {
         self.rule.exactness()

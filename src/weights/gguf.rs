@@ -5,9 +5,9 @@
 
 use crate::error::{Error, Result};
 use crate::store::ByteSource;
-use crate::weights::format::{Format, ggml_type_name};
+use crate::weights::format::{Format, Layout, ggml_type_name};
 use crate::weights::metadata::{Metadata, Value};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Bytes asked of the source at a time while the length of the header is not known.
 const PIECE_BYTES: usize = 1 << 20;
@@ -59,6 +59,13 @@ pub struct Gguf {
 }
 
 impl Gguf {
+    /// The device layouts that the file's matrices will have.
+    pub fn layouts(&self) -> Vec<Layout> {
+        let matrices = self.tensors.iter().filter(|tensor| tensor.shape.len() == 2);
+        let layouts: BTreeSet<Layout> = matrices.map(|tensor| tensor.format.layout()).collect();
+        layouts.into_iter().collect()
+    }
+
     /// The tensor of that name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.iter().find(|tensor| tensor.name == name)

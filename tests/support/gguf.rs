@@ -5,21 +5,21 @@ use foredraft::weights::metadata::Value;
 
 /// A tensor to write. `kind` is ggml's number of the format; it and `data` may be wrong on purpose.
 #[derive(Clone)]
-pub struct Tensor {
-    pub name: String,
+pub(crate) struct Tensor {
+    pub(crate) name: String,
     /// Slowest dimension first.
-    pub shape: Vec<u64>,
-    pub kind: u32,
-    pub data: Vec<u8>,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) kind: u32,
+    pub(crate) data: Vec<u8>,
 }
 
 impl Tensor {
-    pub fn new(name: &str, shape: &[u64], format: Format, data: Vec<u8>) -> Tensor {
+    pub(crate) fn new(name: &str, shape: &[u64], format: Format, data: Vec<u8>) -> Tensor {
         Tensor { name: name.to_owned(), shape: shape.to_vec(), kind: format.ggml_type(), data }
     }
 
     /// An F32 tensor.
-    pub fn f32(name: &str, shape: &[u64], weights: &[f32]) -> Tensor {
+    pub(crate) fn f32(name: &str, shape: &[u64], weights: &[f32]) -> Tensor {
         assert_eq!(shape.iter().product::<u64>(), weights.len() as u64, "{name}");
         Tensor::new(name, shape, Format::F32, weights.iter().flat_map(|weight| weight.to_le_bytes()).collect())
     }
@@ -27,7 +27,7 @@ impl Tensor {
 
 /// The bytes of a file with this metadata and these tensors, in this order. Integers are written with 32 bits where they
 /// fit, floats with 32, arrays of integers as `i32`, or `i64` where one needs it.
-pub fn write<'a>(metadata: impl IntoIterator<Item = (&'a str, Value)>, tensors: &[Tensor]) -> Vec<u8> {
+pub(crate) fn write<'a>(metadata: impl IntoIterator<Item = (&'a str, Value)>, tensors: &[Tensor]) -> Vec<u8> {
     let metadata: Vec<(&str, Value)> = metadata.into_iter().collect();
     let alignment = metadata.iter().find(|(key, _)| *key == "general.alignment").map_or(32, |(_, value)| match value {
         Value::Uint(bytes) => *bytes as usize,
@@ -126,11 +126,11 @@ fn write_value(out: &mut Vec<u8>, value: &Value) {
 }
 
 /// Numbers that look random and are the same every time.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// splitmix64 (Vigna, 2015).
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -139,25 +139,25 @@ impl Random {
     }
 
     /// Uniform in [-1, 1).
-    pub fn signed(&mut self) -> f32 {
+    pub(crate) fn signed(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 }
 
 /// Sizes of [`tiny_llama`].
-pub mod tiny {
-    pub const LAYERS: u64 = 2;
-    pub const WIDTH: u64 = 64;
-    pub const HEADS: u64 = 2;
-    pub const KV_HEADS: u64 = 1;
-    pub const HIDDEN: u64 = 96;
-    pub const CONTEXT: u64 = 128;
+pub(crate) mod tiny {
+    pub(crate) const LAYERS: u64 = 2;
+    pub(crate) const WIDTH: u64 = 64;
+    pub(crate) const HEADS: u64 = 2;
+    pub(crate) const KV_HEADS: u64 = 1;
+    pub(crate) const HIDDEN: u64 = 96;
+    pub(crate) const CONTEXT: u64 = 128;
     /// 256 bytes, one merge and two special tokens.
-    pub const VOCABULARY: u64 = 259;
+    pub(crate) const VOCABULARY: u64 = 259;
 }
 
 /// Metadata of [`tiny_llama`].
-pub fn tiny_llama_metadata() -> Vec<(&'static str, Value)> {
+pub(crate) fn tiny_llama_metadata() -> Vec<(&'static str, Value)> {
     // GPT-2's printable stand-ins for the 256 bytes.
     let mut next = 256u32;
     let byte = |byte: u8| match byte {
@@ -200,7 +200,7 @@ pub fn tiny_llama_metadata() -> Vec<(&'static str, Value)> {
 }
 
 /// Tensors of [`tiny_llama`]: F32, with a tied output.
-pub fn tiny_llama_tensors() -> Vec<Tensor> {
+pub(crate) fn tiny_llama_tensors() -> Vec<Tensor> {
     use tiny::{HEADS, HIDDEN, KV_HEADS, LAYERS, VOCABULARY, WIDTH};
     let mut random = Random(1);
     let mut matrix = |name: &str, rows: u64, cols: u64| {
@@ -229,6 +229,6 @@ pub fn tiny_llama_tensors() -> Vec<Tensor> {
 }
 
 /// A whole, valid, tiny model of the `llama` architecture with a byte-level BPE tokenizer.
-pub fn tiny_llama() -> Vec<u8> {
+pub(crate) fn tiny_llama() -> Vec<u8> {
     write(tiny_llama_metadata(), &tiny_llama_tensors())
 }

@@ -11,8 +11,8 @@ use scalar as imp;
 #[cfg(target_arch = "x86_64")]
 use x86 as imp;
 
-use crate::weights::decode::{self, Decode};
-use crate::weights::format::{BLOCK, Layout};
+use crate::weights::decode;
+use crate::weights::format::Layout;
 
 /// Input of a run of rows.
 pub(super) struct Rows<'a> {
@@ -48,14 +48,6 @@ macro_rules! by_layout {
 pub(super) fn matvec_rows(layout: Layout, input: &Rows<'_>, first_row: usize, products: &mut [f32]) {
     use imp::rows;
     by_layout!(layout, rows(input, first_row, products));
-}
-
-/// The 32 weights of a block.
-pub(super) fn decode_block(layout: Layout, quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-    fn decode<D: Decode>(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-        D::block(quants, scales, block, out);
-    }
-    by_layout!(layout, decode(quants, scales, block, out));
 }
 
 /// What the loops were compiled for.

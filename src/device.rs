@@ -1,0 +1,102 @@
+//! Choosing where to run, and saying why.
+
+use crate::cpu::CpuExecutor;
+use crate::error::Result;
+use crate::gpu::{AdapterChoice, AdapterReport, GpuExecutor, KernelChoice, SelfTestReport, adapters};
+use crate::plan::{DeviceInfo, Executor};
+use crate::weights::format::Layout;
+use std::rc::Rc;
+
+/// Where to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// A hardware adapter, else the CPU.
+    #[default]
+    Auto,
+    /// An adapter, be it in software; an error where there is none.
+    Gpu,
+    /// Plain Rust.
+    Cpu,
+}
+
+/// An executor, and why it is that one.
+pub(crate) struct Device {
+    pub(crate) executor: Rc<dyn Executor>,
+    /// The same executor, where it is a GPU.
+    pub(crate) gpu: Option<Rc<GpuExecutor>>,
+    pub(crate) reason: String,
+}
+
+impl Device {
+    /// Opens what the choice says and tests the kernels of `layouts` on it.
+    pub(crate) async fn open(choice: DeviceChoice, layouts: &[Layout]) -> Result<Device> {
+        let tested = async |adapter| {
+            let gpu = GpuExecutor::request(adapter).await?;
+            gpu.self_test(layouts).await?;
+            Ok::<_, crate::error::Error>(Rc::new(gpu))
+        };
+        let on_gpu = |gpu: Rc<GpuExecutor>, reason: &str| Device {
+            executor: Rc::clone(&gpu) as Rc<dyn Executor>,
+            gpu: Some(gpu),
+            reason: reason.to_owned(),
+        };
+        match choice {
+            DeviceChoice::Cpu => Ok(Device::cpu("asked for".to_owned())),
+            DeviceChoice::Gpu => Ok(on_gpu(tested(AdapterChoice::Any).await?, "asked for")),
+            DeviceChoice::Auto => match tested(AdapterChoice::Hardware).await {
+                Ok(gpu) => Ok(on_gpu(gpu, "a hardware adapter")),
+                Err(error) => Ok(Device::cpu(error.to_string())),
+            },
+        }
+    }
+
+    fn cpu(reason: String) -> Device {
+        Device { executor: Rc::new(CpuExecutor::default()), gpu: None, reason }
+    }
+}
+
+/// What there is to run on, and what would be used.
+#[derive(Debug, serde::Serialize)]
+pub struct DevicesReport {
+    /// Every adapter.
+    pub adapters: Vec<AdapterReport>,
+    /// What `auto` takes.
+    pub auto: DeviceInfo,
+    /// Why.
+    pub reason: String,
+    /// The GPU that `auto` or, if that takes none, `gpu` would use.
+    pub gpu: Option<GpuReport>,
+    /// Why there is no GPU to report on.
+    pub gpu_error: Option<String>,
+}
+
+/// A GPU that was opened and tested.
+#[derive(Debug, serde::Serialize)]
+pub struct GpuReport {
+    /// Its name.
+    pub device: DeviceInfo,
+    /// Every kernel against the host, in every width.
+    pub self_test: SelfTestReport,
+    /// What was decided for it, and why.
+    pub kernels: Vec<KernelChoice>,
+    /// What the bits depend on.
+    pub fingerprint: String,
+}
+
+/// Opens and tests what there is.
+pub async fn devices() -> Result<DevicesReport> {
+    let auto = Device::open(DeviceChoice::Auto, &Layout::ALL).await?;
+    let gpu = async {
+        let gpu = GpuExecutor::request(AdapterChoice::Any).await?;
+        let self_test = gpu.self_test(&Layout::ALL).await?;
+        let (device, kernels, fingerprint) = (gpu.device(), gpu.kernel_choices(), gpu.fingerprint());
+        Ok::<_, crate::error::Error>(GpuReport { device, self_test, kernels, fingerprint })
+    };
+    let (gpu, gpu_error) = match gpu.await {
+        Ok(gpu) => (Some(gpu), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let (adapters, reason) = (adapters().await, auto.reason.clone());
+    Ok(DevicesReport { adapters, auto: auto.executor.device(), reason, gpu, gpu_error })
+}

@@ -1,0 +1,391 @@
+//! One request: prompt to tokens, prefill, rounds, and a stream of events.
+
+use crate::engine::Core;
+use crate::error::{Error, Result};
+use crate::plan::{BufferId, Counters};
+use crate::runtime;
+use crate::sampling::SamplingParams;
+use crate::session::prefill;
+use crate::speculate::outcome::RoundOutcome;
+use crate::speculate::{SpeculationConfig, Speculator};
+use crate::store::LocalFuture;
+use crate::summary::{
+    Chunk, CompletionTokensDetails, Event, FinishReason, PromptTokensDetails, SpeculationSummary, Summary, Timings,
+    TokenPiece, Usage,
+};
+use crate::text::detokenizer::Detokenizer;
+use crate::text::stop::StopMatcher;
+use futures_lite::Stream;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// What to continue.
+#[derive(Debug, Clone)]
+pub enum Prompt {
+    /// OpenAI messages, rendered by the model's chat template.
+    Messages(serde_json::Value),
+    /// Text as it is.
+    Text(String),
+    /// Tokens as they are.
+    Tokens(Vec<u32>),
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What to continue.
+    pub prompt: Prompt,
+    /// Tokens to make at most; what the context holds where not given.
+    pub max_tokens: Option<usize>,
+    /// How to sample.
+    pub sampling: SamplingParams,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// How to speculate, where not as the engine was configured.
+    pub speculation: Option<SpeculationConfig>,
+}
+
+impl Request {
+    /// A prompt, all else by default.
+    pub fn new(prompt: Prompt) -> Request {
+        Request { prompt, max_tokens: None, sampling: SamplingParams::default(), stop: Vec::new(), speculation: None }
+    }
+}
+
+/// Aborts a generation from elsewhere.
+#[derive(Debug, Clone)]
+pub struct CancelHandle(Rc<Cell<bool>>);
+
+impl CancelHandle {
+    /// The generation ends after the work in flight, with `finish_reason: "abort"`.
+    pub fn cancel(&self) {
+        self.0.set(true);
+    }
+}
+
+/// A running request: a stream of events that ends with [`Event::Done`] or an error. Dropping it ends it.
+pub struct Generation {
+    cancelled: Rc<Cell<bool>>,
+    state: Option<Box<State>>,
+    step: Option<Step>,
+}
+
+type Step = LocalFuture<'static, (Box<State>, Option<Result<Event>>)>;
+
+impl Generation {
+    pub(crate) fn new(core: Rc<Core>, request: Request) -> Generation {
+        let cancelled = Rc::new(Cell::new(false));
+        let phase = Phase::Waiting(core, Box::new(request), Rc::clone(&cancelled));
+        Generation { cancelled, state: Some(Box::new(State { phase, events: VecDeque::new() })), step: None }
+    }
+
+    /// A handle that aborts this generation.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle(Rc::clone(&self.cancelled))
+    }
+
+    /// The next event; `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<Event>> {
+        futures_lite::StreamExt::next(self).await
+    }
+
+    /// Runs to the end and gives the summary.
+    pub async fn finish(mut self) -> Result<Summary> {
+        loop {
+            match self.next().await {
+                Some(Ok(Event::Done(summary))) => return Ok(*summary),
+                Some(Ok(Event::Chunk(_))) => {}
+                Some(Err(error)) => return Err(error),
+                None => return Err(Error::Aborted),
+            }
+        }
+    }
+}
+
+impl Stream for Generation {
+    type Item = Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
+        let mut step = match (self.step.take(), self.state.take()) {
+            (Some(step), _) => step,
+            (None, Some(state)) => Box::pin(state.advance()),
+            (None, None) => return Poll::Ready(None),
+        };
+        match step.as_mut().poll(context) {
+            Poll::Pending => {
+                self.step = Some(step);
+                Poll::Pending
+            }
+            Poll::Ready((state, event)) => {
+                self.state = Some(state);
+                Poll::Ready(event)
+            }
+        }
+    }
+}
+
+struct State {
+    phase: Phase,
+    events: VecDeque<Event>,
+}
+
+enum Phase {
+    Waiting(Rc<Core>, Box<Request>, Rc<Cell<bool>>),
+    Running(Box<Running>),
+    Over,
+}
+
+impl State {
+    /// Works until there is an event, an error or the end.
+    async fn advance(mut self: Box<Self>) -> (Box<Self>, Option<Result<Event>>) {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return (self, Some(Ok(event)));
+            }
+            let result = match std::mem::replace(&mut self.phase, Phase::Over) {
+                Phase::Over => return (self, None),
+                Phase::Waiting(core, request, cancelled) => Running::start(core, *request, cancelled).await,
+                Phase::Running(running) => running.round(&mut self.events).await,
+            };
+            match result {
+                Ok(phase) => self.phase = phase,
+                Err(error) => return (self, Some(Err(error))),
+            }
+        }
+    }
+}
+
+/// Holds the engine's one KV cache.
+struct Busy(Rc<Core>);
+
+impl Busy {
+    fn take(core: &Rc<Core>) -> Result<Busy> {
+        if core.busy.replace(true) {
+            return Err(Error::Busy);
+        }
+        Ok(Busy(Rc::clone(core)))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.set(false);
+    }
+}
+
+struct Running {
+    busy: Busy,
+    cancelled: Rc<Cell<bool>>,
+    sampling: SamplingParams,
+    speculator: Speculator,
+    detokenizer: Detokenizer,
+    stop: StopMatcher,
+    /// Prompt and answer; the KV cache holds all but the last.
+    tokens: Vec<u32>,
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    max_tokens: usize,
+    text: String,
+    accepted: u64,
+    start_ms: f64,
+    decode_start_ms: f64,
+    first_token_ms: Option<f64>,
+    counters: Counters,
+}
+
+impl Running {
+    async fn start(core: Rc<Core>, request: Request, cancelled: Rc<Cell<bool>>) -> Result<Phase> {
+        let start_ms = runtime::now_ms();
+        let busy = Busy::take(&core)?;
+        request.sampling.validate(core.target.config.vocabulary)?;
+        let config = request.speculation.as_ref().unwrap_or(&core.speculation);
+        let speculator = Speculator::new(config, core.draft.as_ref())?;
+        let tokens = prompt_tokens(&core, &request.prompt)?;
+        let context = core.target.context;
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if tokens.len() > context {
+            return Err(Error::PromptTooLong { prompt_tokens: tokens.len(), context_tokens: context });
+        }
+        // The last token's own row gives one more token than there are free positions.
+        let room = context - tokens.len() + 1;
+        let max_tokens = request.max_tokens.unwrap_or(room).min(room);
+        if max_tokens == 0 {
+            let (name, found, expected) = ("max_tokens".to_owned(), "0".to_owned(), "at least 1".to_owned());
+            return Err(Error::BadOption { name, found, expected });
+        }
+        let stop = StopMatcher::new(request.stop)?;
+        core.executor.write(BufferId::BIAS, 0, &request.sampling.bias_words())?;
+        let prompt = &tokens[..tokens.len() - 1];
+        let mut running = Running {
+            busy,
+            cancelled,
+            sampling: request.sampling,
+            detokenizer: Detokenizer::new(),
+            stop,
+            prompt_tokens: tokens.len(),
+            cached_tokens: 0,
+            max_tokens,
+            text: String::new(),
+            accepted: 0,
+            start_ms,
+            decode_start_ms: start_ms,
+            first_token_ms: None,
+            counters: Counters::default(),
+            speculator,
+            tokens: tokens.clone(),
+        };
+        let models = [Some(&core.target), core.draft.as_deref().filter(|_| running.speculator.drafts_by("model"))];
+        for (index, model) in models.into_iter().flatten().enumerate() {
+            match prefill(core.executor.as_ref(), model, prompt, &running.cancelled).await {
+                Ok(cached) if index == 0 => running.cached_tokens = cached,
+                Ok(_) => {}
+                Err(Error::Aborted) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        running.counters = core.executor.counters();
+        running.decode_start_ms = runtime::now_ms();
+        Ok(Phase::Running(Box::new(running)))
+    }
+
+    async fn round(mut self: Box<Self>, events: &mut VecDeque<Event>) -> Result<Phase> {
+        if self.cancelled.get() {
+            return Ok(self.end(FinishReason::Abort, Chunk::default(), events));
+        }
+        let core = Rc::clone(&self.busy.0);
+        let left = self.max_tokens - (self.tokens.len() - self.prompt_tokens);
+        let outcome =
+            self.speculator.round(core.executor.as_ref(), &core.target, &self.tokens, &self.sampling, left).await?;
+        self.first_token_ms.get_or_insert_with(runtime::now_ms);
+        let mut chunk = Chunk::default();
+        for (token, source, accepted) in emitted(&outcome) {
+            if core.tokenizer.is_end(token) {
+                return Ok(self.end(FinishReason::Stop, chunk, events));
+            }
+            self.tokens.push(token);
+            self.accepted += u64::from(accepted);
+            let pushed = self.stop.push(&self.detokenizer.push(core.tokenizer.token_bytes(token)));
+            chunk.tokens.push(TokenPiece { id: token, text: pushed.emit.clone(), source, accepted });
+            chunk.text.push_str(&pushed.emit);
+            if pushed.stopped {
+                return Ok(self.end(FinishReason::Stop, chunk, events));
+            }
+            if self.tokens.len() - self.prompt_tokens == self.max_tokens {
+                return Ok(self.end(FinishReason::Length, chunk, events));
+            }
+        }
+        self.text.push_str(&chunk.text);
+        events.push_back(Event::Chunk(chunk));
+        Ok(Phase::Running(self))
+    }
+
+    /// Gives out what was held back, then the summary.
+    fn end(mut self: Box<Self>, finish_reason: FinishReason, mut chunk: Chunk, events: &mut VecDeque<Event>) -> Phase {
+        let core = &self.busy.0;
+        let end_ms = runtime::now_ms();
+        // After a stop string both give nothing.
+        chunk.text.push_str(&self.stop.push(&self.detokenizer.finish()).emit);
+        chunk.text.push_str(&self.stop.finish());
+        self.text.push_str(&chunk.text);
+        if chunk != Chunk::default() {
+            events.push_back(Event::Chunk(chunk));
+        }
+        let tokens = self.tokens[self.prompt_tokens..].to_vec();
+        let totals = &self.speculator.totals;
+        let counters = core.executor.counters();
+        let decode_ms = end_ms - self.decode_start_ms;
+        let summary = Summary {
+            model: core.name.clone(),
+            device: core.executor.device(),
+            finish_reason,
+            usage: Usage {
+                prompt_tokens: self.prompt_tokens,
+                completion_tokens: tokens.len(),
+                total_tokens: self.prompt_tokens + tokens.len(),
+                prompt_tokens_details: PromptTokensDetails { cached_tokens: self.cached_tokens },
+                completion_tokens_details: CompletionTokensDetails {
+                    accepted_prediction_tokens: self.accepted,
+                    rejected_prediction_tokens: totals.drafted - totals.accepted,
+                },
+            },
+            timings: Timings {
+                load_ms: core.load_ms,
+                prefill_ms: self.decode_start_ms - self.start_ms,
+                decode_ms,
+                tokens_per_second: tokens.len() as f64 / decode_ms.max(1e-3) * 1e3,
+                time_to_first_token_ms: self.first_token_ms.unwrap_or(end_ms) - self.start_ms,
+            },
+            speculation: SpeculationSummary {
+                active: self.speculator.active(),
+                reason: self.speculator.reason.clone(),
+                exactness: self.speculator.exactness(),
+                rounds: totals.rounds,
+                drafted: totals.drafted,
+                accepted: totals.accepted,
+                acceptance_rate: totals.acceptance_rate(),
+                mean_acceptance_length: totals.mean_acceptance_length(),
+                submits: counters.submits - self.counters.submits,
+                maps: counters.maps - self.counters.maps,
+            },
+            system_fingerprint: core.executor.fingerprint(),
+            text: std::mem::take(&mut self.text),
+            tokens,
+        };
+        events.push_back(Event::Done(Box::new(summary)));
+        Phase::Over
+    }
+}
+
+/// Tokens of a round in order: token, who made it, whether it was a draft.
+fn emitted(outcome: &RoundOutcome) -> Vec<(u32, &'static str, bool)> {
+    let tree = &outcome.tree;
+    let mut tokens = Vec::new();
+    for &node in &outcome.verdict.path {
+        let node_ref = tree.node(node);
+        let slot = tree.node(node_ref.parent).slots.iter().find(|slot| slot.child == node);
+        if let (Some(token), Some(slot)) = (node_ref.token, slot) {
+            tokens.push((token, slot.source, true));
+        }
+    }
+    tokens.push((outcome.verdict.next, "target", false));
+    tokens
+}
+
+/// Template and tokenizer; the begin token where the model wants one and the template has not written it.
+fn prompt_tokens(core: &Core, prompt: &Prompt) -> Result<Vec<u32>> {
+    let tokenizer = &core.tokenizer;
+    let text_of = |token: Option<u32>| token.map_or("", |token| tokenizer.token_text(token));
+    let text = match prompt {
+        Prompt::Tokens(tokens) => {
+            let size = core.target.config.vocabulary;
+            return match tokens.iter().find(|&&token| token as usize >= size) {
+                None => Ok(tokens.clone()),
+                Some(token) => Err(Error::BadOption {
+                    name: "prompt token".to_owned(),
+                    found: token.to_string(),
+                    expected: format!("below {size}"),
+                }),
+            };
+        }
+        Prompt::Text(text) => text.clone(),
+        Prompt::Messages(messages) => {
+            let template = core.template.as_ref().ok_or_else(|| Error::Template {
+                reason: "the model has none: it continues raw text (--raw, or completions.create)".to_owned(),
+            })?;
+            template.render(messages, None, true, text_of(tokenizer.bos()), text_of(tokenizer.eos()))?
+        }
+    };
+    if text.is_empty() {
+        return Err(Error::EmptyPrompt);
+    }
+    let mut tokens = tokenizer.encode(&text, true)?;
+    if let Some(bos) = tokenizer.bos().filter(|bos| tokenizer.add_bos() && tokens.first() != Some(bos)) {
+        tokens.insert(0, bos);
+    }
+    Ok(tokens)
+}

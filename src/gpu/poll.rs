@@ -1,0 +1,130 @@
+//! Waiting for the device: the one file of this room that forks on the target.
+//!
+//! Natively a poll blocks until the submission is done and runs its callbacks. In a browser callbacks come from the event
+//! loop; where maps resolve on a slow timer unless work keeps coming (Firefox, bug 1870699, about 100 ms), empty submits
+//! are made while one is pending.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Set once by a callback, awaited once.
+#[derive(Clone, Default)]
+pub(super) struct Signal(Arc<Mutex<(Option<bool>, Option<Waker>)>>);
+
+impl Signal {
+    /// Tells the waiter: `true` for success.
+    pub(super) fn set(&self, success: bool) {
+        let waker = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = Some(success);
+            state.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn get(&self) -> Option<bool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl Future for Signal {
+    type Output = bool;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.0 {
+            Some(success) => Poll::Ready(success),
+            None => {
+                state.1 = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// What a wait needs of its executor.
+pub(super) struct Waiter<'a> {
+    pub(super) device: &'a wgpu::Device,
+    pub(super) queue: &'a wgpu::Queue,
+    /// Submit empty work while waiting.
+    pub(super) keep_alive: bool,
+    /// Counts those submits.
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        expect(dead_code, reason = "natively a poll blocks until the map is there")
+    )]
+    pub(super) keep_alive_submits: &'a std::cell::Cell<u64>,
+}
+
+impl Waiter<'_> {
+    /// Waits for a signal that a submission will set; `false` where the device failed or never will.
+    pub(super) async fn wait(&self, submission: wgpu::SubmissionIndex, signal: Signal) -> bool {
+        imp::wait(self, submission, signal).await
+    }
+
+    /// Lets callbacks run that are due.
+    pub(super) fn pump(&self) {
+        imp::pump(self.device);
+    }
+
+    /// After this the device no longer holds on to data that was written to it before.
+    pub(super) fn settle_writes(&self) {
+        imp::settle_writes(self);
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod imp {
+    use super::{Signal, Waiter};
+
+    #[expect(clippy::unused_async, reason = "the browser's twin awaits")]
+    pub(super) async fn wait(waiter: &Waiter<'_>, submission: wgpu::SubmissionIndex, signal: Signal) -> bool {
+        let waited = waiter.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+        // A device that is lost sets its signals on a later poll.
+        if signal.get().is_none() {
+            let _ = waiter.device.poll(wgpu::PollType::Poll);
+        }
+        signal.get().unwrap_or(false) && waited.is_ok()
+    }
+
+    pub(super) fn pump(device: &wgpu::Device) {
+        let _ = device.poll(wgpu::PollType::Poll);
+    }
+
+    pub(super) fn settle_writes(waiter: &Waiter<'_>) {
+        let submission = waiter.queue.submit([]);
+        let _ = waiter.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+mod imp {
+    use super::{Signal, Waiter};
+    use crate::runtime::{now_ms, yield_macrotask};
+
+    /// Between two empty submits: enough to keep the timer from mattering, not enough to drown the device.
+    const KEEP_ALIVE_MS: f64 = 1.0;
+
+    pub(super) async fn wait(waiter: &Waiter<'_>, _submission: wgpu::SubmissionIndex, signal: Signal) -> bool {
+        if waiter.keep_alive {
+            let mut last = now_ms();
+            while signal.get().is_none() {
+                if now_ms() - last >= KEEP_ALIVE_MS {
+                    waiter.queue.submit([]);
+                    waiter.keep_alive_submits.set(waiter.keep_alive_submits.get() + 1);
+                    last = now_ms();
+                }
+                yield_macrotask().await;
+            }
+        }
+        signal.await
+    }
+
+    pub(super) fn pump(_device: &wgpu::Device) {}
+
+    pub(super) fn settle_writes(_waiter: &Waiter<'_>) {}
+}

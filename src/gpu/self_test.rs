@@ -1,0 +1,168 @@
+//! The self-test at load: mat-vec kernels of every width must give the same bits a column, and what the host computes.
+
+use super::GpuExecutor;
+use crate::error::{Error, Result};
+use crate::plan::{
+    BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, Step, Submission,
+};
+use crate::sampling::pcg4d;
+use crate::weights::decode::decode_all;
+use crate::weights::format::Layout;
+
+/// Rows of the test matrix: not a multiple of what a workgroup computes.
+const ROWS: usize = 37;
+/// Weights in a row: blocks enough to give every lane one and some lanes two.
+const COLS: usize = 1280;
+/// Largest difference to the host's sums, relative to the sum of the products' sizes.
+const TOLERANCE: f64 = 1e-5;
+
+/// What the self-test found.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SelfTestReport {
+    /// Layouts whose kernels of all widths gave equal bits.
+    pub same_bits: Vec<String>,
+    /// Layouts that use the widest kernel throughout, with what differed.
+    pub widest_only: Vec<String>,
+    /// Largest difference to the host, relative to the sum of the products' sizes.
+    pub largest_difference: f64,
+    /// How long it took.
+    pub duration_ms: f64,
+}
+
+impl GpuExecutor {
+    /// Tests the mat-vec kernels of these layouts; to be called before plans are prepared, since it decides which widths
+    /// they may use. Fails with `SelfTest` where even the widest kernel does not compute what the host does.
+    pub async fn self_test(&self, layouts: &[Layout]) -> Result<SelfTestReport> {
+        let start = crate::runtime::now_ms();
+        let mut report =
+            SelfTestReport { same_bits: vec![], widest_only: vec![], largest_difference: 0.0, duration_ms: 0.0 };
+        for &layout in layouts {
+            let mark = self.mark();
+            let outcome = self.test_layout(layout).await;
+            self.release(mark);
+            let (difference, narrow) = outcome?;
+            report.largest_difference = report.largest_difference.max(difference);
+            match narrow {
+                None => report.same_bits.push(layout.name().to_owned()),
+                Some(reason) => {
+                    report.widest_only.push(format!("{}: {reason}", layout.name()));
+                    self.widest_only.borrow_mut().insert(layout, reason);
+                }
+            }
+        }
+        report.duration_ms = crate::runtime::now_ms() - start;
+        Ok(report)
+    }
+
+    /// The difference of the widest kernel to the host, and what differs in a narrower one.
+    async fn test_layout(&self, layout: Layout) -> Result<(f64, Option<String>)> {
+        let (quants, scales) = random_matrix(layout);
+        let x: Vec<f32> = (0..MAX_COLUMNS * COLS).map(|i| unit(2, i)).collect();
+        let upload = |label: &str, words: &[u32]| -> Result<BufferId> {
+            let buffer = self.alloc(label, words.len().max(1))?;
+            self.write(buffer, 0, words)?;
+            Ok(buffer)
+        };
+        let weight = MatrixPart {
+            layout,
+            quants: upload("self-test quants", &quants)?,
+            scales: upload("self-test scales", &scales)?,
+            first_row: 0,
+            rows: ROWS as u32,
+            cols: COLS as u32,
+        };
+        let x_buffer = upload("self-test x", bytemuck::cast_slice(&x))?;
+
+        let mut widest = Vec::new();
+        let mut narrow = None;
+        for bucket in COLUMN_BUCKETS.into_iter().rev() {
+            let out = self.alloc("self-test out", MAX_COLUMNS * ROWS)?;
+            let step = Step::Matvec {
+                weight,
+                x: x_buffer,
+                out,
+                out_offset: 0,
+                out_stride: ROWS as u32,
+                add: false,
+                columns: Columns::All,
+            };
+            let plan =
+                self.prepare(Plan { label: format!("self-test {}", layout.name()), bucket, steps: vec![step] })?;
+            let run = (plan, Params::chain(bucket, 0, 0));
+            let ticket = self.submit(Submission { runs: vec![run], ..Submission::default() })?;
+            self.finish(ticket).await?;
+            let bits = self.read(out, 0, bucket * ROWS).await?;
+            if bucket == MAX_COLUMNS {
+                widest = bits;
+            } else if let Some(i) = (0..bits.len()).find(|&i| bits[i] != widest[i]) {
+                narrow.get_or_insert_with(|| {
+                    let (one, other) = (f32::from_bits(bits[i]), f32::from_bits(widest[i]));
+                    format!("{bucket} columns give {one:e} and {MAX_COLUMNS} columns {other:e} for column {}", i / ROWS)
+                });
+            }
+        }
+        let difference = self.compare(layout, &quants, &scales, &x, &widest)?;
+        Ok((difference, narrow))
+    }
+
+    fn compare(&self, layout: Layout, quants: &[u32], scales: &[u32], x: &[f32], found: &[u32]) -> Result<f64> {
+        let mut largest = 0.0f64;
+        let weights = decode_all(layout, quants, scales);
+        for (row, weights) in weights.chunks_exact(COLS).enumerate() {
+            for column in 0..MAX_COLUMNS {
+                let products = weights.iter().zip(&x[column * COLS..]).map(|(&w, &x)| f64::from(w) * f64::from(x));
+                let (sum, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
+                let found = f64::from(f32::from_bits(found[column * ROWS + row]));
+                let difference = (found - sum).abs() / size.max(f64::MIN_POSITIVE);
+                // Written so that a NaN fails as well.
+                if !(difference <= TOLERANCE) {
+                    return Err(Error::SelfTest {
+                        kernel: format!("matvec {}", layout.name()),
+                        device: self.report.name.clone(),
+                        reason: format!("row {row}, column {column}: found {found}, expected {sum}"),
+                    });
+                }
+                largest = largest.max(difference);
+            }
+        }
+        Ok(largest)
+    }
+}
+
+/// Well mixed bits, the same on every run.
+fn bits(stream: u32, i: usize) -> u32 {
+    pcg4d([i as u32, stream, 0x5eed, 1])[0]
+}
+
+/// A number from -1 to 1.
+fn unit(stream: u32, i: usize) -> f32 {
+    bits(stream, i) as i32 as f32 / 2_147_483_648.0
+}
+
+/// Random quants, and scales of a sensible size.
+fn random_matrix(layout: Layout) -> (Vec<u32>, Vec<u32>) {
+    use half::{bf16, f16};
+    let small = |i: usize| u32::from(f16::from_f32(0.01 + 0.01 * unit(3, i)).to_bits());
+    let quants = (0..layout.quant_words_for(ROWS * COLS))
+        .map(|i| match layout {
+            Layout::F16 => {
+                u32::from(f16::from_f32(unit(4, i)).to_bits()) | u32::from(f16::from_f32(unit(5, i)).to_bits()) << 16
+            }
+            Layout::BF16 => {
+                u32::from(bf16::from_f32(unit(4, i)).to_bits()) | u32::from(bf16::from_f32(unit(5, i)).to_bits()) << 16
+            }
+            Layout::F32 => unit(4, i).to_bits(),
+            _ => bits(1, i),
+        })
+        .collect();
+    let (words, _) = layout.scale_words();
+    let scales = (0..layout.scale_words_for(ROWS * COLS))
+        .map(|i| match (layout, i % words) {
+            (Layout::Q8, _) | (Layout::Q6K, 0) => small(2 * i),
+            (_, 0) => small(2 * i) | small(2 * i + 1) << 16,
+            (Layout::Q6K, _) => bits(6, i),
+            _ => bits(6, i) & 0x3f3f_3f3f,
+        })
+        .collect();
+    (quants, scales)
+}

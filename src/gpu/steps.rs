@@ -1,0 +1,306 @@
+//! From a step of a plan to a kernel call: which kernel, which buffers of what size, the fixed values, the grid.
+
+use super::kernels::{self, Geometry, KernelKey};
+use crate::plan::{AttentionShape, BufferId, Columns, MAX_COLUMNS, MatrixPart, Params, RopePairs, Step};
+
+/// Workgroups that WebGPU promises in one dimension.
+const MAX_WORKGROUPS: u32 = 65_535;
+
+/// A buffer that a kernel is given, in the order of the kernel's bindings.
+pub(super) struct Use {
+    pub(super) name: &'static str,
+    pub(super) buffer: BufferId,
+    /// Words that the kernel may touch.
+    pub(super) words: u64,
+}
+
+/// A step in the terms of the GPU.
+pub(super) struct Lowered {
+    /// The permutation for a number of columns.
+    pub(super) key: KeyOf,
+    pub(super) uses: Vec<Use>,
+    /// Fields of the kernel's `Fixed` struct.
+    pub(super) fixed: Vec<(&'static str, u32)>,
+    pub(super) grid: Grid,
+    /// Which count of columns the grid follows.
+    pub(super) columns: Columns,
+    /// Positions that history, rotation table or cache have room for.
+    pub(super) positions: u64,
+}
+
+/// Most kernels have one text for any number of columns, `matvec` has one for each bucket.
+#[derive(Clone, Copy)]
+pub(super) enum KeyOf {
+    One(KernelKey),
+    Matvec(MatrixPart),
+}
+
+/// Shape of a grid; what varies is the number of live columns and, for attention, of chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grid {
+    /// (columns, rows)
+    ColumnsBy(u32),
+    /// (groups, columns)
+    ByColumns(u32),
+    /// (chunks in use, heads, columns)
+    Chunks(u32),
+    /// Workgroups folded over x and y.
+    Folded(u32),
+}
+
+impl Grid {
+    /// Workgroups of a run.
+    pub(super) fn size(self, columns: u32, params: &Params) -> (u32, u32, u32) {
+        match self {
+            Grid::ColumnsBy(rows) => (columns, rows, 1),
+            Grid::ByColumns(groups) => (groups, columns, 1),
+            Grid::Chunks(heads) => {
+                let end = params.base + params.live_cols;
+                (end.div_ceil(crate::plan::KV_CHUNK as u32), heads, columns)
+            }
+            Grid::Folded(groups) => {
+                let y = groups.div_ceil(MAX_WORKGROUPS);
+                (groups.div_ceil(y), y, 1)
+            }
+        }
+    }
+
+    fn fits(self) -> bool {
+        match self {
+            Grid::ColumnsBy(n) | Grid::ByColumns(n) | Grid::Chunks(n) => n <= MAX_WORKGROUPS,
+            Grid::Folded(n) => n.div_ceil(MAX_WORKGROUPS) <= MAX_WORKGROUPS,
+        }
+    }
+}
+
+/// Lowers a step for plans of `bucket` columns. The message says what is wrong with the step.
+pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowered, String> {
+    let lowered = match step {
+        Step::Embed { weight, history, out, scale } => embed(weight, *history, *out, *scale, bucket)?,
+        Step::RmsNorm { x, weight, out, width, eps, add, columns } => Lowered {
+            key: KeyOf::One(KernelKey::RmsNorm),
+            uses: vec![
+                // The columns whose logits are wanted may stand anywhere in a pass.
+                Use::of("x", *x, &[if *columns == Columns::Logits { MAX_COLUMNS as u32 } else { bucket }, *width]),
+                Use::of("weight", *weight, &[*width]),
+                Use::of("out", *out, &[bucket, *width]),
+            ],
+            fixed: vec![
+                ("width", positive(*width, "width")?),
+                ("eps", eps.to_bits()),
+                ("add", (*add).into()),
+                ("logits", (*columns == Columns::Logits).into()),
+            ],
+            grid: Grid::ColumnsBy(1),
+            columns: *columns,
+            positions: u64::MAX,
+        },
+        Step::Matvec { weight, x, out, out_offset, out_stride, add, columns } => {
+            let mut lowered = matvec(weight, *x, *out, *out_offset, *out_stride, bucket, geometry)?;
+            lowered.fixed.push(("add", (*add).into()));
+            lowered.fixed.push(("logits", (*columns == Columns::Logits).into()));
+            lowered.columns = *columns;
+            lowered
+        }
+        Step::RopeKv { qkv, k_cache, v_cache, rope, qk_norm, shape, pairs, eps } => {
+            let heads = check(shape)?;
+            let cache = [shape.kv_heads, shape.capacity, shape.head_dim / 2];
+            let norm = match qk_norm {
+                Some(weights) => Use::of("qk_norm", *weights, &[2, shape.head_dim]),
+                // Not read; a binding must hold something.
+                None => Use::of("rope", *rope, &[1]),
+            };
+            Lowered {
+                key: KeyOf::One(KernelKey::RopeKv),
+                uses: vec![
+                    Use::of("qkv", *qkv, &[bucket, heads, shape.head_dim]),
+                    Use::of("k_cache", *k_cache, &cache),
+                    Use::of("v_cache", *v_cache, &cache),
+                    Use::of("rope", *rope, &[shape.capacity, shape.head_dim]),
+                    norm,
+                ],
+                fixed: vec![
+                    ("heads", shape.heads),
+                    ("kv_heads", shape.kv_heads),
+                    ("head_dim", shape.head_dim),
+                    ("capacity", shape.capacity),
+                    ("halves", (*pairs == RopePairs::Halves).into()),
+                    ("norm", qk_norm.is_some().into()),
+                    ("eps", eps.to_bits()),
+                ],
+                grid: Grid::ColumnsBy(heads),
+                columns: Columns::All,
+                positions: shape.capacity.into(),
+            }
+        }
+        Step::Attention { qkv, k_cache, v_cache, partial, shape } => {
+            let heads = check(shape)?;
+            let cache = [shape.kv_heads, shape.capacity, shape.head_dim / 2];
+            Lowered {
+                key: KeyOf::One(KernelKey::Attention),
+                uses: vec![
+                    Use::of("qkv", *qkv, &[bucket, heads, shape.head_dim]),
+                    Use::of("k_cache", *k_cache, &cache),
+                    Use::of("v_cache", *v_cache, &cache),
+                    Use::of("partial", *partial, &[bucket, shape.heads, shape.chunks(), shape.head_dim + 2]),
+                ],
+                fixed: vec![
+                    ("heads", shape.heads),
+                    ("kv_heads", shape.kv_heads),
+                    ("head_dim", shape.head_dim),
+                    ("capacity", shape.capacity),
+                    ("chunks", shape.chunks()),
+                    ("window", shape.window),
+                    ("scale", shape.scale.to_bits()),
+                ],
+                grid: Grid::Chunks(shape.heads),
+                columns: Columns::All,
+                positions: shape.capacity.into(),
+            }
+        }
+        Step::AttentionCombine { partial, out, shape } => {
+            check(shape)?;
+            Lowered {
+                key: KeyOf::One(KernelKey::AttentionCombine),
+                uses: vec![
+                    Use::of("partial", *partial, &[bucket, shape.heads, shape.chunks(), shape.head_dim + 2]),
+                    Use::of("out", *out, &[bucket, shape.heads, shape.head_dim]),
+                ],
+                fixed: vec![
+                    ("heads", shape.heads),
+                    ("head_dim", shape.head_dim),
+                    ("chunks", shape.chunks()),
+                    ("window", shape.window),
+                ],
+                grid: Grid::ByColumns(shape.heads),
+                columns: Columns::All,
+                positions: shape.capacity.into(),
+            }
+        }
+        Step::Activation { x, out, width, gate } => Lowered {
+            key: KeyOf::One(KernelKey::activation(*gate)),
+            uses: vec![Use::of("x", *x, &[bucket, 2, *width]), Use::of("out", *out, &[bucket, *width])],
+            fixed: vec![("width", positive(*width, "width")?)],
+            grid: Grid::ByColumns(width.div_ceil(kernels::ACTIVATION_WORKGROUP)),
+            columns: Columns::All,
+            positions: u64::MAX,
+        },
+        Step::Sample { logits, history, vocabulary } => Lowered {
+            key: KeyOf::One(KernelKey::Sample),
+            uses: vec![
+                Use::of("logits", *logits, &[bucket, positive(*vocabulary, "vocabulary")?]),
+                Use::of("tokens", BufferId::TOKENS, &[crate::plan::TOKENS_WORDS as u32]),
+                Use::of("history", *history, &[1]),
+                Use::of("bias", BufferId::BIAS, &[2, crate::plan::MAX_LOGIT_BIAS as u32]),
+            ],
+            fixed: vec![("vocabulary", *vocabulary)],
+            grid: Grid::ColumnsBy(1),
+            columns: Columns::Logits,
+            positions: u64::MAX,
+        },
+    };
+    if lowered.grid.fits() { Ok(lowered) } else { Err(format!("grid {:?} is too large", lowered.grid)) }
+}
+
+impl Use {
+    fn of(name: &'static str, buffer: BufferId, shape: &[u32]) -> Use {
+        let words = shape.iter().fold(1u64, |words, &n| words.saturating_mul(n.into()));
+        Use { name, buffer, words }
+    }
+}
+
+fn positive(value: u32, name: &str) -> Result<u32, String> {
+    if value > 0 { Ok(value) } else { Err(format!("{name} is 0")) }
+}
+
+fn embed(weight: &MatrixPart, history: BufferId, out: BufferId, scale: f32, bucket: u32) -> Result<Lowered, String> {
+    let blocks = blocks(weight)?;
+    let [quants, scales] = matrix(weight);
+    Ok(Lowered {
+        key: KeyOf::One(KernelKey::Embed(weight.layout)),
+        uses: vec![
+            quants,
+            scales,
+            Use::of("tokens", BufferId::TOKENS, &[crate::plan::TOKENS_WORDS as u32]),
+            Use::of("history", history, &[1]),
+            Use::of("out", out, &[bucket, weight.cols]),
+        ],
+        fixed: vec![
+            ("first_row", weight.first_row),
+            ("rows", weight.rows),
+            ("blocks", blocks),
+            ("scale", scale.to_bits()),
+        ],
+        grid: Grid::ByColumns(blocks.div_ceil(kernels::EMBED_WORKGROUP)),
+        columns: Columns::All,
+        positions: u64::MAX,
+    })
+}
+
+fn matvec(
+    weight: &MatrixPart,
+    x: BufferId,
+    out: BufferId,
+    out_offset: u32,
+    out_stride: u32,
+    bucket: u32,
+    geometry: Geometry,
+) -> Result<Lowered, String> {
+    let blocks = blocks(weight)?;
+    let [quants, scales] = matrix(weight);
+    let out_at = out_offset.checked_add(weight.first_row).ok_or("out_offset + first_row overflows")?;
+    let end = u64::from(out_at) + u64::from(weight.rows);
+    if end > out_stride.into() {
+        return Err(format!("rows end at {end}, a column of out has {out_stride}"));
+    }
+    Ok(Lowered {
+        key: KeyOf::Matvec(*weight),
+        uses: vec![quants, scales, Use::of("x", x, &[bucket, weight.cols]), Use::of("out", out, &[bucket, out_stride])],
+        fixed: vec![("rows", weight.rows), ("blocks", blocks), ("out_at", out_at), ("out_stride", out_stride)],
+        grid: Grid::Folded(weight.rows.div_ceil(geometry.rows_per_workgroup())),
+        columns: Columns::All,
+        positions: u64::MAX,
+    })
+}
+
+fn matrix(part: &MatrixPart) -> [Use; 2] {
+    let weights = u64::from(part.rows) * u64::from(part.cols);
+    let blocks = weights / crate::weights::format::BLOCK as u64;
+    let (scale_words, sharing) = part.layout.scale_words();
+    [
+        Use { name: "quants", buffer: part.quants, words: blocks.saturating_mul(part.layout.quant_words() as u64) },
+        Use { name: "scales", buffer: part.scales, words: (blocks / sharing as u64 * scale_words as u64).max(1) },
+    ]
+}
+
+/// Blocks in a row.
+fn blocks(part: &MatrixPart) -> Result<u32, String> {
+    let unit = (crate::weights::format::BLOCK * part.layout.scale_words().1) as u32;
+    if part.rows == 0 || part.cols == 0 || !part.cols.is_multiple_of(unit) {
+        return Err(format!(
+            "matrix is {} x {}, expected at least a row and columns in multiples of {unit} for {}",
+            part.rows,
+            part.cols,
+            part.layout.name()
+        ));
+    }
+    if part.first_row.checked_add(part.rows).is_none() {
+        return Err("first_row + rows overflows".to_owned());
+    }
+    Ok(part.cols / crate::weights::format::BLOCK as u32)
+}
+
+/// Query, key and value heads together, of a shape that the kernels can do.
+fn check(shape: &AttentionShape) -> Result<u32, String> {
+    let AttentionShape { heads, kv_heads, head_dim, capacity, .. } = *shape;
+    if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) || heads > 4096 {
+        return Err(format!("{heads} heads over {kv_heads} KV heads"));
+    }
+    if head_dim == 0 || !head_dim.is_multiple_of(2) || head_dim > kernels::MAX_HEAD_DIM {
+        return Err(format!("head_dim is {head_dim}, expected even and at most {}", kernels::MAX_HEAD_DIM));
+    }
+    if capacity == 0 || shape.chunks() > MAX_WORKGROUPS {
+        return Err(format!("capacity is {capacity}"));
+    }
+    Ok(heads + 2 * kv_heads)
+}

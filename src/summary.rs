@@ -1,0 +1,140 @@
+//! What a request gives: chunks while it runs, a summary at its end. The field names are those of the OpenAI API, vLLM and
+//! llama.cpp where they have one.
+
+use crate::plan::DeviceInfo;
+use crate::speculate::accept::Exactness;
+use serde::Serialize;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// Some text.
+    Chunk(Chunk),
+    /// The end; nothing comes after it.
+    Done(Box<Summary>),
+}
+
+/// The tokens of one round and the text that is safe to show after them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Chunk {
+    /// The pieces' texts, joined.
+    pub text: String,
+    /// In order.
+    pub tokens: Vec<TokenPiece>,
+}
+
+/// One token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenPiece {
+    /// Its id.
+    pub id: u32,
+    /// Text that became certain with it; may be empty (half a character, the beginning of a stop string).
+    pub text: String,
+    /// `target`, or the drafter that proposed it.
+    pub source: &'static str,
+    /// It was drafted and the target agreed.
+    pub accepted: bool,
+}
+
+/// Why a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// An end token or a stop string.
+    Stop,
+    /// `max_tokens`, or the context is full.
+    Length,
+    /// The caller aborted.
+    Abort,
+}
+
+/// All there is to say about a finished request.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Name of the model.
+    pub model: String,
+    /// Where it ran.
+    pub device: DeviceInfo,
+    /// The whole text.
+    pub text: String,
+    /// Its tokens, without the end token.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Token counts.
+    pub usage: Usage,
+    /// Times.
+    pub timings: Timings,
+    /// What speculation did.
+    pub speculation: SpeculationSummary,
+    /// What decides the bits: equal fingerprints, equal text.
+    pub system_fingerprint: String,
+}
+
+/// OpenAI's `usage`.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "OpenAI's names")]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    pub completion_tokens: usize,
+    pub total_tokens: usize,
+    pub prompt_tokens_details: PromptTokensDetails,
+    pub completion_tokens_details: CompletionTokensDetails,
+}
+
+/// OpenAI's `usage.prompt_tokens_details`.
+#[derive(Debug, Clone, Serialize)]
+pub struct PromptTokensDetails {
+    /// Prompt tokens that were in the KV cache already.
+    pub cached_tokens: usize,
+}
+
+/// OpenAI's `usage.completion_tokens_details`.
+#[derive(Debug, Clone, Serialize)]
+pub struct CompletionTokensDetails {
+    /// Emitted tokens that had been drafted.
+    pub accepted_prediction_tokens: u64,
+    /// Drafted tokens that the target did not confirm.
+    pub rejected_prediction_tokens: u64,
+}
+
+/// Milliseconds, wall clock.
+#[derive(Debug, Clone, Serialize)]
+pub struct Timings {
+    /// Loading the engine, before any request.
+    pub load_ms: f64,
+    /// The prompt's passes.
+    pub prefill_ms: f64,
+    /// The rounds.
+    pub decode_ms: f64,
+    /// Tokens of the rounds by `decode_ms`.
+    pub tokens_per_second: f64,
+    /// From the call to the first token.
+    pub time_to_first_token_ms: f64,
+}
+
+/// Totals of speculation.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpeculationSummary {
+    /// Whether any drafter was asked.
+    pub active: bool,
+    /// Why, or why not.
+    pub reason: String,
+    /// What the text is worth against plain decoding.
+    pub exactness: Exactness,
+    /// Passes of the target after prefill.
+    pub rounds: u64,
+    /// Tokens drafted.
+    pub drafted: u64,
+    /// Of these, accepted.
+    pub accepted: u64,
+    /// `accepted / drafted`
+    pub acceptance_rate: f64,
+    /// `1 + accepted / rounds`
+    pub mean_acceptance_length: f64,
+    /// Submits of work in the rounds.
+    pub submits: u64,
+    /// Buffer maps in the rounds.
+    pub maps: u64,
+}

@@ -1,0 +1,569 @@
+//! The GPU executor against the CPU executor, and against itself at other column counts.
+//!
+//! Runs on any adapter, software ones included; without one these tests fail, they do not pass.
+
+use foredraft::cpu::CpuExecutor;
+use foredraft::error::Error;
+use foredraft::gpu::{AdapterChoice, GpuExecutor};
+use foredraft::plan::*;
+use foredraft::weights::format::Layout;
+use futures_lite::future::block_on;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+
+#[path = "support/noise.rs"]
+mod noise;
+use noise::Noise;
+
+fn gpu() -> GpuExecutor {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the value is the same from every thread, and nothing here reads the environment while it is set first.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
+    block_on(GpuExecutor::request(AdapterChoice::Any)).unwrap_or_else(|error| {
+        panic!("{error}. These tests need a Vulkan driver: on Debian `apt-get install mesa-vulkan-drivers libvulkan1`")
+    })
+}
+
+/// Makes a buffer with contents.
+fn upload(executor: &dyn Executor, words: &[u32]) -> BufferId {
+    let buffer = executor.alloc("test", words.len()).expect("alloc");
+    executor.write(buffer, 0, words).expect("write");
+    buffer
+}
+
+fn upload_floats(executor: &dyn Executor, floats: &[f32]) -> BufferId {
+    upload(executor, bytemuck::cast_slice(floats))
+}
+
+fn read(executor: &dyn Executor, buffer: BufferId, words: usize) -> Vec<u32> {
+    block_on(executor.read(buffer, 0, words)).expect("read")
+}
+
+fn floats(words: Vec<u32>) -> Vec<f32> {
+    words.into_iter().map(f32::from_bits).collect()
+}
+
+fn run(executor: &dyn Executor, bucket: usize, steps: Vec<Step>, tokens: &[u32], params: Params) {
+    let plan = executor.prepare(Plan { label: "test".to_owned(), bucket, steps }).expect("prepare");
+    let tokens = vec![(params.token_at as usize, tokens.to_vec())];
+    let ticket = executor.submit(Submission { tokens, runs: vec![(plan, params)], read: (0, 0) }).expect("submit");
+    block_on(executor.finish(ticket)).expect("finish");
+}
+
+/// The smallest bucket for some columns.
+fn bucket(columns: usize) -> usize {
+    *COLUMN_BUCKETS.iter().find(|&&bucket| bucket >= columns).expect("at most 16 columns")
+}
+
+#[track_caller]
+fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "lengths");
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        let close = (f - e).abs() <= tolerance * (1.0 + e.abs());
+        assert!(close, "element {i}: GPU {f}, CPU {e}");
+    }
+}
+
+/// Runs `case` on a few random values, the same ones every time.
+fn check<S: Strategy>(cases: u32, strategy: S, case: impl Fn(S::Value)) {
+    let config = Config { cases, rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&strategy, |value| {
+            case(value);
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A pass over a random tree of `columns` nodes.
+fn random_tree(noise: &mut Noise, columns: usize, base: usize) -> Params {
+    let mut params = Params::chain(columns, base, 0);
+    for column in 1..columns {
+        let parent = noise.below(column);
+        params.ancestors[column] = params.ancestors[parent] | 1 << column;
+    }
+    params
+}
+
+fn matrix(
+    executor: &dyn Executor,
+    noise: &Noise,
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    first: usize,
+) -> MatrixPart {
+    let (quants, scales) = noise.clone().matrix(layout, rows * cols);
+    MatrixPart {
+        layout,
+        quants: upload(executor, &quants),
+        scales: upload(executor, if scales.is_empty() { &[0] } else { &scales }),
+        first_row: first as u32,
+        rows: rows as u32,
+        cols: cols as u32,
+    }
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    proptest::sample::select(Layout::ALL.to_vec())
+}
+
+#[test]
+fn embed_agrees_with_its_twin() {
+    let (gpu, cpu) = (gpu(), CpuExecutor::default());
+    check(18, (layout(), 1usize..=16, 1usize..4, 0usize..100, any::<u32>()), |(layout, columns, width, base, seed)| {
+        let mut noise = Noise::new(seed);
+        let (rows, first, width, scale) = (50, 20, 256 * width, 1.5);
+        let params = random_tree(&mut noise, columns, base);
+        // Some lie before, some behind this part, one is no token at all.
+        let mut tokens: Vec<u32> = (0..columns).map(|_| noise.below(100) as u32).collect();
+        tokens[0] = u32::MAX;
+        let outcome = |executor: &dyn Executor| {
+            let mark = executor.mark();
+            let weight = matrix(executor, &noise, layout, rows, width, first);
+            let history = executor.alloc("history", 128).expect("alloc");
+            let out = executor.alloc("out", 16 * width).expect("alloc");
+            let step = Step::Embed { weight, history, out, scale };
+            run(executor, bucket(columns), vec![step], &tokens, params);
+            let outcome = (read(executor, history, 128), floats(read(executor, out, 16 * width)));
+            executor.release(mark);
+            outcome
+        };
+        let (found, expected) = (outcome(&gpu), outcome(&cpu));
+        if (0..columns).all(|column| params.depth(column) == column as u32) {
+            assert_eq!(found.0, expected.0, "history");
+        }
+        assert_close(&found.1, &expected.1, 1e-6);
+    });
+}
+
+#[test]
+fn rms_norm_agrees_with_its_twin() {
+    let (gpu, cpu) = (gpu(), CpuExecutor::default());
+    let shapes = (1usize..=16, 1usize..700, any::<bool>(), any::<bool>(), any::<u32>());
+    check(16, shapes, |(columns, width, add, logits, seed)| {
+        let noise = Noise::new(seed);
+        let mut params = Params::chain(columns, 3, 0);
+        params.logit_first = columns as u32 / 2;
+        params.logit_cols = columns as u32 - params.logit_first;
+        let columns_of = if logits { Columns::Logits } else { Columns::All };
+        let outcome = |executor: &dyn Executor| {
+            let mut noise = noise.clone();
+            let mark = executor.mark();
+            let x = upload_floats(executor, &noise.floats(16 * width));
+            let weight = upload_floats(executor, &noise.floats(width));
+            let out = upload_floats(executor, &noise.floats(16 * width));
+            let (width_u32, eps) = (width as u32, 1e-5);
+            let step = Step::RmsNorm { x, weight, out, width: width_u32, eps, add, columns: columns_of };
+            run(executor, bucket(columns), vec![step], &[], params);
+            let outcome = floats(read(executor, out, 16 * width));
+            executor.release(mark);
+            outcome
+        };
+        assert_close(&outcome(&gpu), &outcome(&cpu), 1e-5);
+    });
+}
+
+#[test]
+fn matvec_agrees_with_its_twin() {
+    let (gpu, cpu) = (gpu(), CpuExecutor::default());
+    let shapes = (layout(), 1usize..=16, 1usize..150, 1usize..4, any::<bool>(), any::<bool>(), any::<u32>());
+    check(27, shapes, |(layout, columns, rows, cols, add, logits, seed)| {
+        let noise = Noise::new(seed);
+        let cols = if layout.scale_words().1 == 8 { 256 * cols } else { 32 * (8 * cols - 3) };
+        let (first, out_offset) = (5, 7);
+        let stride = first + out_offset + rows + 3;
+        let mut params = Params::chain(columns, 0, 0);
+        params.logit_cols = columns.div_ceil(3) as u32;
+        let outcome = |executor: &dyn Executor| {
+            let mut noise = noise.clone();
+            let mark = executor.mark();
+            let weight = matrix(executor, &noise, layout, rows, cols, first);
+            let x = upload_floats(executor, &noise.floats(16 * cols));
+            let out = upload_floats(executor, &noise.floats(16 * stride));
+            let step = Step::Matvec {
+                weight,
+                x,
+                out,
+                out_offset: out_offset as u32,
+                out_stride: stride as u32,
+                add,
+                columns: if logits { Columns::Logits } else { Columns::All },
+            };
+            run(executor, bucket(columns), vec![step], &[], params);
+            let outcome = floats(read(executor, out, 16 * stride));
+            executor.release(mark);
+            outcome
+        };
+        assert_close(&outcome(&gpu), &outcome(&cpu), 2e-4);
+    });
+}
+
+#[test]
+fn activation_agrees_with_its_twin() {
+    let (gpu, cpu) = (gpu(), CpuExecutor::default());
+    check(10, (1usize..=16, 1usize..300, any::<bool>(), any::<u32>()), |(columns, width, silu, seed)| {
+        let noise = Noise::new(seed);
+        let outcome = |executor: &dyn Executor| {
+            let mark = executor.mark();
+            let x: Vec<f32> = noise.clone().floats(32 * width).iter().map(|v| 30.0 * v).collect();
+            let x = upload_floats(executor, &x);
+            let out = executor.alloc("out", 16 * width).expect("alloc");
+            let gate = if silu { Gate::Silu } else { Gate::GeluTanh };
+            let step = Step::Activation { x, out, width: width as u32, gate };
+            run(executor, bucket(columns), vec![step], &[], Params::chain(columns, 0, 0));
+            let outcome = floats(read(executor, out, 16 * width));
+            executor.release(mark);
+            outcome
+        };
+        assert_close(&outcome(&gpu), &outcome(&cpu), 1e-5);
+    });
+}
+
+/// Everything attention needs, with random contents.
+struct Attention {
+    qkv: BufferId,
+    k_cache: BufferId,
+    v_cache: BufferId,
+    rope: BufferId,
+    qk_norm: BufferId,
+    partial: BufferId,
+    out: BufferId,
+    shape: AttentionShape,
+}
+
+impl Attention {
+    fn new(executor: &dyn Executor, mut noise: Noise, shape: AttentionShape) -> Attention {
+        let AttentionShape { heads, kv_heads, head_dim, capacity, .. } = shape;
+        let size = |factors: &[u32]| factors.iter().product::<u32>() as usize;
+        let cache = size(&[kv_heads, capacity, head_dim / 2]);
+        let qkv = upload_floats(executor, &noise.floats(size(&[16, heads + 2 * kv_heads, head_dim])));
+        let rope = noise.floats(size(&[capacity, head_dim / 2]));
+        let rope: Vec<f32> = rope.iter().flat_map(|angle| [(9.0 * angle).cos(), (9.0 * angle).sin()]).collect();
+        Attention {
+            qkv,
+            k_cache: upload(executor, &noise.halves(cache)),
+            v_cache: upload(executor, &noise.halves(cache)),
+            rope: upload_floats(executor, &rope),
+            qk_norm: upload_floats(executor, &noise.floats(size(&[2, head_dim]))),
+            partial: executor.alloc("partial", size(&[16, heads, shape.chunks(), head_dim + 2])).expect("alloc"),
+            out: executor.alloc("out", size(&[16, heads, head_dim])).expect("alloc"),
+            shape,
+        }
+    }
+
+    fn rope_kv(&self, pairs: RopePairs, norm: bool) -> Step {
+        Step::RopeKv {
+            qkv: self.qkv,
+            k_cache: self.k_cache,
+            v_cache: self.v_cache,
+            rope: self.rope,
+            qk_norm: norm.then_some(self.qk_norm),
+            shape: self.shape,
+            pairs,
+            eps: 1e-6,
+        }
+    }
+
+    fn attention(&self) -> [Step; 2] {
+        let (qkv, k_cache, v_cache, partial) = (self.qkv, self.k_cache, self.v_cache, self.partial);
+        [
+            Step::Attention { qkv, k_cache, v_cache, partial, shape: self.shape },
+            Step::AttentionCombine { partial, out: self.out, shape: self.shape },
+        ]
+    }
+
+    fn out(&self, executor: &dyn Executor) -> Vec<u32> {
+        read(executor, self.out, (16 * self.shape.heads * self.shape.head_dim) as usize)
+    }
+}
+
+fn shape() -> impl Strategy<Value = AttentionShape> {
+    let head_dims = proptest::sample::select(vec![2u32, 6, 64, 80, 128, 256]);
+    (1u32..3, 1u32..4, head_dims, 0u32..100).prop_map(|(kv_heads, group, head_dim, window)| AttentionShape {
+        heads: kv_heads * group,
+        kv_heads,
+        head_dim,
+        capacity: 300,
+        window: if window < 40 { 0 } else { window },
+        scale: 1.0 / (head_dim as f32).sqrt(),
+    })
+}
+
+#[test]
+fn rope_kv_agrees_with_its_twin() {
+    let (gpu, cpu) = (gpu(), CpuExecutor::default());
+    let cases = (shape(), 1usize..=16, 0usize..280, any::<bool>(), any::<bool>(), any::<u32>());
+    check(16, cases, |(shape, columns, base, halves, norm, seed)| {
+        let mut noise = Noise::new(seed);
+        let params = random_tree(&mut noise, columns, base);
+        let pairs = if halves { RopePairs::Halves } else { RopePairs::Adjacent };
+        let outcome = |executor: &dyn Executor| {
+            let mark = executor.mark();
+            let tensors = Attention::new(executor, noise.clone(), shape);
+            run(executor, bucket(columns), vec![tensors.rope_kv(pairs, norm)], &[], params);
+            let cache = (shape.kv_heads * shape.capacity * shape.head_dim / 2) as usize;
+            let size = (16 * (shape.heads + 2 * shape.kv_heads) * shape.head_dim) as usize;
+            let outcome = (
+                floats(read(executor, tensors.qkv, size)),
+                noise::unpack(&read(executor, tensors.k_cache, cache)),
+                noise::unpack(&read(executor, tensors.v_cache, cache)),
+            );
+            executor.release(mark);
+            outcome
+        };
+        let (found, expected) = (outcome(&gpu), outcome(&cpu));
+        assert_close(&found.0, &expected.0, 1e-5);
+        // A half has eleven bits, and devices may round to either neighbour.
+        assert_close(&found.1, &expected.1, 1.0 / 1024.0);
+        assert_close(&found.2, &expected.2, 1.0 / 1024.0);
+    });
+}
+
+#[test]
+fn attention_and_attention_combine_agree_with_their_twins() {
+    let (gpu, cpu) = (gpu(), CpuExecutor::default());
+    check(16, (shape(), 1usize..=16, 0usize..280, any::<u32>()), |(shape, columns, base, seed)| {
+        let mut noise = Noise::new(seed);
+        let params = random_tree(&mut noise, columns, base);
+        let outcome = |executor: &dyn Executor| {
+            let mark = executor.mark();
+            let tensors = Attention::new(executor, noise.clone(), shape);
+            run(executor, bucket(columns), tensors.attention().to_vec(), &[], params);
+            let outcome = floats(tensors.out(executor));
+            executor.release(mark);
+            outcome
+        };
+        assert_close(&outcome(&gpu), &outcome(&cpu), 1e-5);
+    });
+}
+
+#[test]
+fn every_matvec_layout_gives_a_column_the_same_bits_at_any_width() {
+    let gpu = gpu();
+    let (rows, cols) = (71, 1280);
+    for layout in Layout::ALL {
+        let mut noise = Noise::new(11);
+        let mark = gpu.mark();
+        let weight = matrix(&gpu, &noise, layout, rows, cols, 0);
+        let columns: Vec<Vec<f32>> = (0..16).map(|_| noise.floats(cols)).collect();
+        let x = gpu.alloc("x", 16 * cols).expect("alloc");
+        let out = gpu.alloc("out", 16 * rows).expect("alloc");
+        let outcome = |bucket: usize, chosen: &[usize]| {
+            for (slot, &column) in chosen.iter().enumerate() {
+                gpu.write(x, slot * cols, bytemuck::cast_slice(&columns[column])).expect("write");
+            }
+            let step = Step::Matvec {
+                weight,
+                x,
+                out,
+                out_offset: 0,
+                out_stride: rows as u32,
+                add: false,
+                columns: Columns::All,
+            };
+            run(&gpu, bucket, vec![step], &[], Params::chain(chosen.len(), 0, 0));
+            read(&gpu, out, chosen.len() * rows)
+        };
+        let all: Vec<usize> = (0..16).collect();
+        let widest = outcome(16, &all);
+        for bucket in COLUMN_BUCKETS {
+            // Whole and partly filled passes, and each column in another place than it had.
+            for chosen in all.chunks(bucket).chain([&[13, 2, 7][..bucket.min(3)]]) {
+                let bits = outcome(bucket, chosen);
+                for (bits, &column) in bits.chunks_exact(rows).zip(chosen) {
+                    let expected = &widest[column * rows..][..rows];
+                    assert_eq!(bits, expected, "{} column {column} at {bucket}", layout.name());
+                }
+            }
+        }
+        gpu.release(mark);
+    }
+}
+
+/// A chain of 16 tokens, then the same 16 in passes of 1, 2, 4, 8: queries, cache and attention have the same bits.
+#[test]
+fn attention_gives_a_column_the_same_bits_at_any_width_and_in_a_tree() {
+    let gpu = gpu();
+    for (head_dim, window, norm) in [(64, 0, false), (256, 70, true)] {
+        let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim, capacity: 300, window, scale: 0.125 };
+        let base = 120;
+        let stride = ((shape.heads + 2 * shape.kv_heads) * head_dim) as usize;
+        let row = (shape.heads * head_dim) as usize;
+        let inputs = Noise::new(3).floats(16 * stride);
+        // Columns by their input, run in passes of the given sizes with the given ancestors.
+        let outcome = |passes: &[(Vec<usize>, Params)]| -> Vec<Vec<u32>> {
+            let mark = gpu.mark();
+            let tensors = Attention::new(&gpu, Noise::new(5), shape);
+            let mut outcome = Vec::new();
+            for (inputs_of, params) in passes {
+                for (column, &input) in inputs_of.iter().enumerate() {
+                    let input = bytemuck::cast_slice(&inputs[input * stride..][..stride]);
+                    gpu.write(tensors.qkv, column * stride, input).expect("write");
+                }
+                let mut steps = vec![tensors.rope_kv(RopePairs::Halves, norm)];
+                steps.extend(tensors.attention());
+                run(&gpu, bucket(inputs_of.len()), steps, &[], *params);
+                let bits = tensors.out(&gpu);
+                outcome.extend(bits.chunks_exact(row).take(inputs_of.len()).map(<[u32]>::to_vec));
+            }
+            gpu.release(mark);
+            outcome
+        };
+        let chain = |inputs: &[usize], base: usize| (inputs.to_vec(), Params::chain(inputs.len(), base, 0));
+        let all: Vec<usize> = (0..16).collect();
+        let widest = outcome(&[chain(&all, base)]);
+        for width in COLUMN_BUCKETS {
+            let passes: Vec<_> = all.chunks(width).map(|part| chain(part, base + part[0])).collect();
+            assert!(outcome(&passes) == widest, "passes of {width}, head_dim {head_dim}");
+        }
+
+        // 0 - 1 - 3 - 5 and 0 - 2 - 4, with 6 under 4: against the chains 0 1 3 5 and 0 2 4 6.
+        let mut tree = Params::chain(7, base, 0);
+        tree.ancestors[..7].copy_from_slice(&[0b1, 0b11, 0b101, 0b1011, 0b1_0101, 0b10_1011, 0b101_0101]);
+        let tree = outcome(&[((0..7).collect(), tree)]);
+        for path in [[0, 1, 3, 5], [0, 2, 4, 6]] {
+            let alone = outcome(&[chain(&path, base)]);
+            for (bits, column) in alone.iter().zip(path) {
+                assert!(*bits == tree[column], "column {column} of the tree, head_dim {head_dim}");
+            }
+        }
+    }
+}
+
+#[test]
+fn self_test_passes_for_every_layout_and_is_quick() {
+    let gpu = gpu();
+    let mark = gpu.mark();
+    let report = block_on(gpu.self_test(&Layout::ALL)).expect("self-test");
+    assert_eq!(report.same_bits.len() + report.widest_only.len(), Layout::ALL.len(), "{report:?}");
+    assert!(report.largest_difference > 0.0 && report.largest_difference < 1e-5, "{report:?}");
+    assert_eq!(gpu.mark(), mark, "the self-test leaves nothing behind");
+    println!("{report:?}");
+    for choice in gpu.kernel_choices() {
+        println!("{choice:?}");
+    }
+    println!("{}", gpu.fingerprint());
+}
+
+#[test]
+fn a_submission_is_one_submit_and_one_map() {
+    let gpu = gpu();
+    let mut noise = Noise::new(1);
+    let logits = upload_floats(&gpu, &noise.floats(1000));
+    let history = gpu.alloc("history", 64).expect("alloc");
+    let step = Step::Sample { logits, history, vocabulary: 1000 };
+    let plan = gpu.prepare(Plan { label: "sample".to_owned(), bucket: 1, steps: vec![step] }).expect("prepare");
+    let before = gpu.counters();
+    assert_eq!((before.submits, before.maps), (0, 0));
+    assert!(before.allocated_bytes >= 4 * 1000);
+    let runs = (0..5).map(|i| {
+        let mut params = Params::chain(1, i, i);
+        (params.logit_cols, params.sample_at) = (1, 100 + i as u32);
+        (plan, params)
+    });
+    let submission = Submission { tokens: vec![(0, vec![1; 5])], runs: runs.collect(), read: (100, 5) };
+    let ticket = gpu.submit(submission).expect("submit");
+    let tokens = block_on(gpu.finish(ticket)).expect("finish");
+    assert!(tokens.iter().all(|&token| token == tokens[0] && token < 1000), "{tokens:?}");
+    let after = gpu.counters();
+    assert_eq!((after.submits, after.maps), (1, 1));
+    let ticket = gpu.submit(Submission { runs: vec![], ..Submission::default() }).expect("submit");
+    assert!(block_on(gpu.finish(ticket)).expect("finish").is_empty());
+    assert_eq!((gpu.counters().submits, gpu.counters().maps), (2, 1), "nothing read back, nothing mapped");
+}
+
+#[test]
+fn more_runs_than_slots_take_more_submits_and_stay_in_order() {
+    let gpu = gpu();
+    let table: Vec<f32> = (0..200 * 32).map(|i| (i / 32) as f32).collect();
+    let weight = MatrixPart {
+        layout: Layout::F32,
+        quants: upload_floats(&gpu, &table),
+        scales: upload(&gpu, &[0]),
+        first_row: 0,
+        rows: 200,
+        cols: 32,
+    };
+    let history = gpu.alloc("history", 256).expect("alloc");
+    let out = gpu.alloc("out", 32).expect("alloc");
+    let step = Step::Embed { weight, history, out, scale: 1.0 };
+    let plan = gpu.prepare(Plan { label: "embed".to_owned(), bucket: 1, steps: vec![step] }).expect("prepare");
+    let tokens: Vec<u32> = (0..150).rev().collect();
+    let runs = (0..150).map(|i| (plan, Params::chain(1, i, i))).collect();
+    let submission = Submission { tokens: vec![(0, tokens.clone())], runs, read: (0, 150) };
+    let ticket = gpu.submit(submission).expect("submit");
+    assert_eq!(block_on(gpu.finish(ticket)).expect("finish"), tokens);
+    assert_eq!(read(&gpu, history, 150), tokens);
+    assert_eq!(gpu.counters().submits, 4, "three for the runs, one for the read of the history");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_its_numbers() {
+    let gpu = gpu();
+    let x = gpu.alloc("x", 64).expect("alloc");
+    let plan = |step: Step| gpu.prepare(Plan { label: "wrong".to_owned(), bucket: 2, steps: vec![step] });
+    let activation = |width, out| Step::Activation { x, out, width, gate: Gate::Silu };
+    let out = gpu.alloc("out", 32).expect("alloc");
+    plan(activation(16, out)).expect("fits");
+    for (step, expected) in [
+        (activation(17, out), "x (x) has 64 words, expected 68"),
+        (activation(0, out), "width is 0"),
+        (activation(16, x), "the same buffer"),
+        (activation(16, BufferId(99)), "no buffer 99"),
+    ] {
+        let error = plan(step).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let ok = plan(activation(8, out)).expect("fits");
+    let submit = |params: Params| gpu.submit(Submission { runs: vec![(ok, params)], ..Submission::default() });
+    let mut loop_in_tree = Params::chain(2, 0, 0);
+    loop_in_tree.ancestors[1] = 0b101;
+    for (params, expected) in [
+        (Params::chain(3, 0, 0), "live_cols is 3"),
+        (Params::chain(2, 0, 1023), "token_at 1023"),
+        (loop_in_tree, "ancestors of column 1"),
+    ] {
+        let error = submit(params).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let most = gpu.limits().max_binding_bytes;
+    let error = gpu.alloc("huge", (most / 4 + 1) as usize).expect_err("too large");
+    assert!(matches!(&error, Error::OutOfMemory { plan, .. } if plan.contains("huge")), "{error}");
+    assert!(gpu.write(x, 60, &[0; 5]).is_err());
+    // None of this harmed the device.
+    let ticket = submit(Params::chain(2, 0, 0)).expect("submit");
+    block_on(gpu.finish(ticket)).expect("finish");
+}
+
+#[test]
+fn a_lost_device_says_so_and_a_new_one_works() {
+    let first = gpu();
+    let x = first.alloc("x", 64).expect("alloc");
+    let step = Step::Activation { x, out: first.alloc("out", 32).expect("alloc"), width: 32, gate: Gate::Silu };
+    let plan = first.prepare(Plan { label: "p".to_owned(), bucket: 1, steps: vec![step] }).expect("prepare");
+    let submission = Submission { runs: vec![(plan, Params::chain(1, 0, 0))], read: (0, 1), ..Submission::default() };
+    let in_flight = first.submit(submission.clone()).expect("submit");
+    first.lose_device();
+    let lost = |error: Error| assert!(matches!(error, Error::DeviceLost { .. }), "{error:?}");
+    lost(block_on(first.finish(in_flight)).expect_err("lost while in flight"));
+    lost(first.submit(submission.clone()).expect_err("lost"));
+    lost(first.alloc("more", 1).expect_err("lost"));
+    lost(block_on(first.read(x, 0, 1)).expect_err("lost"));
+    drop(first);
+    let second = gpu();
+    second.alloc("x", 64).expect("a new device works");
+}
+
+#[test]
+fn hardware_is_never_a_software_adapter() {
+    drop(gpu());
+    match block_on(GpuExecutor::request(AdapterChoice::Hardware)) {
+        Ok(executor) => assert!(!executor.device().software),
+        Err(error) => assert!(matches!(&error, Error::NoAdapter { reason } if reason.contains("software")), "{error}"),
+    }
+    let adapters = block_on(foredraft::gpu::adapters());
+    assert!(!adapters.is_empty());
+    println!("{}", serde_json::to_string_pretty(&adapters).expect("serialises"));
+}

@@ -1,0 +1,78 @@
+// Builds the npm package into ../pkg/dist and the demo page into dist.
+//
+//   node scripts/build.mjs [--profile release|published] [--skip-wasm]
+//
+// --profile published   slower to build, smaller and faster to run; wasm-opt runs too where `binaryen` is installed
+// --skip-wasm           keep the wasm of the last build: only TypeScript and the page have changed
+import { copyFileSync, existsSync, mkdirSync, rmSync, statSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { buildWasm, run } from "./wasm.mjs";
+
+const web = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const root = path.dirname(web);
+const generated = path.join(web, "generated");
+const packageDir = path.join(root, "pkg/dist");
+const pageDir = path.join(web, "dist");
+const bin = (name) => path.join(web, "node_modules/.bin", name);
+
+const { values: options } = parseArgs({
+  options: { profile: { type: "string", default: "release" }, "skip-wasm": { type: "boolean", default: false } },
+});
+
+const bundle = (entries, outdir) =>
+  build({
+    entryPoints: entries,
+    outdir,
+    bundle: true,
+    format: "esm",
+    target: ["es2022"],
+    minify: options.profile === "published",
+    sourcemap: options.profile === "published" ? false : "linked",
+    legalComments: "none",
+    logLevel: "warning",
+  });
+
+function optimise(wasm) {
+  if (options.profile !== "published") return;
+  if (!existsSync(bin("wasm-opt"))) {
+    console.warn("wasm-opt is not installed (npm --prefix web install --no-save binaryen): the wasm is larger than it could be");
+    return;
+  }
+  const features = ["--enable-simd", "--enable-bulk-memory", "--enable-nontrapping-float-to-int", "--enable-sign-ext"];
+  const more = ["--enable-mutable-globals", "--enable-reference-types", "--enable-multivalue"];
+  run(bin("wasm-opt"), ["-O3", ...features, ...more, wasm, "-o", wasm]);
+}
+
+if (!options["skip-wasm"]) {
+  rmSync(generated, { recursive: true, force: true });
+  buildWasm({ root, outDir: generated, profile: options.profile });
+  optimise(path.join(generated, "foredraft_bg.wasm"));
+}
+run(bin("tsc"), ["-p", path.join(web, "tsconfig.json")]);
+
+for (const dir of [packageDir, pageDir]) {
+  rmSync(dir, { recursive: true, force: true });
+  mkdirSync(dir, { recursive: true });
+  copyFileSync(path.join(generated, "foredraft_bg.wasm"), path.join(dir, "foredraft_bg.wasm"));
+}
+run(bin("tsc"), ["-p", path.join(web, "tsconfig.types.json")]);
+await bundle([path.join(web, "src/index.ts"), path.join(web, "src/worker.ts")], packageDir);
+await bundle(
+  [
+    { in: path.join(web, "page/main.ts"), out: "main" },
+    { in: path.join(web, "src/worker.ts"), out: "worker" },
+    { in: path.join(web, "page/style.css"), out: "style" },
+  ],
+  pageDir,
+);
+copyFileSync(path.join(web, "page/index.html"), path.join(pageDir, "index.html"));
+
+for (const name of ["index.js", "worker.js", "foredraft_bg.wasm"]) {
+  const file = path.join(packageDir, name);
+  const zipped = gzipSync(readFileSync(file)).length;
+  console.log(`pkg/dist/${name}: ${statSync(file).size} bytes, ${zipped} gzipped`);
+}

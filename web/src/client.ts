@@ -1,0 +1,74 @@
+/** The page's end of the worker: calls by id, events on the way, one result each. */
+import { ForedraftError } from "./errors.js";
+import type { Answer, Ask, Calls, Kind } from "./protocol.js";
+
+interface Pending {
+  event(event: unknown): void;
+  resolve(result: unknown): void;
+  reject(error: ForedraftError): void;
+}
+
+/** Options of one call. */
+export interface CallOptions<K extends Kind> {
+  onEvent?: (event: Calls[K]["event"]) => void;
+  signal?: AbortSignal | undefined;
+  transfer?: Transferable[];
+}
+
+/** A worker, and the calls that wait for it. */
+export class WorkerClient {
+  private readonly pending = new Map<number, Pending>();
+  private lastId = 0;
+  private dead: ForedraftError | undefined;
+
+  constructor(private readonly worker: Worker) {
+    worker.onmessage = (message: MessageEvent<Answer>) => this.receive(message.data);
+    worker.onmessageerror = () => this.close(new ForedraftError("worker_failed", "a message from the worker could not be read"));
+    worker.onerror = (event) => {
+      const why = event.message || "its script could not be loaded (check the worker's address and content security policy)";
+      this.close(new ForedraftError("worker_failed", `the worker failed: ${why}`));
+    };
+  }
+
+  /** Asks the worker; a signal that fires asks it to end early, and the call still settles. */
+  call<K extends Kind>(kind: K, args: Calls[K]["args"], options: CallOptions<K> = {}): Promise<Calls[K]["result"]> {
+    if (this.dead) return Promise.reject(this.dead);
+    const id = ++this.lastId;
+    const { onEvent, signal, transfer = [] } = options;
+    const cancel = () => this.post({ id, kind: "cancel" });
+    const result = new Promise<Calls[K]["result"]>((resolve, reject) => {
+      // `receive` hands events and results to the call whose id they carry, so their types are those of its kind.
+      this.pending.set(id, {
+        event: (event) => onEvent?.(event as Calls[K]["event"]),
+        resolve: (value) => resolve(value as Calls[K]["result"]),
+        reject,
+      });
+    });
+    this.post({ id, kind, args } as Ask, transfer);
+    signal?.addEventListener("abort", cancel, { once: true });
+    return result.finally(() => signal?.removeEventListener("abort", cancel));
+  }
+
+  /** Ends the worker; calls that wait fail with `reason`. */
+  close(reason: ForedraftError): void {
+    if (this.dead) return;
+    this.dead = reason;
+    this.worker.terminate();
+    for (const call of this.pending.values()) call.reject(reason);
+    this.pending.clear();
+  }
+
+  private post(ask: Ask, transfer: Transferable[] = []): void {
+    if (!this.dead) this.worker.postMessage(ask, transfer);
+  }
+
+  private receive(answer: Answer): void {
+    if (answer.kind === "fatal") return this.close(ForedraftError.fromWire(answer.error));
+    const call = this.pending.get(answer.id);
+    if (!call) return;
+    if (answer.kind === "event") return call.event(answer.event);
+    this.pending.delete(answer.id);
+    if (answer.kind === "result") call.resolve(answer.result);
+    else call.reject(ForedraftError.fromWire(answer.error));
+  }
+}

@@ -1,0 +1,190 @@
+/** The worker's side: owns the wasm and one engine, and answers calls. */
+import init, { Engine, checkShaders, devices, type Generation } from "../generated/foredraft.js";
+import { ForedraftError } from "./errors.js";
+import type { Answer, Ask, Calls, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, ModelRef, Piece, Summary } from "./protocol.js";
+import { StreamSource, openBlob, openUrl, type ByteSource } from "./sources.js";
+
+/** What `onProgress` of the wasm gets. */
+interface RawProgress {
+  stage: string;
+  file: string;
+  loaded_bytes: number;
+  total_bytes: number;
+}
+
+/** What `Generation.next` gives, as JSON. */
+type RawEvent = ({ type: "chunk" } & GenerateChunk) | ({ type: "done" } & Summary);
+
+/** Answers the calls of one client. */
+export class EngineHost {
+  private engine: Engine | undefined;
+  private readonly running = new Map<number, { cancelled: boolean; generation?: Generation }>();
+  /** Generations take turns: they share one KV cache. */
+  private turn: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly post: (answer: Answer) => void) {}
+
+  /** Answers one message. */
+  receive(ask: Ask): void {
+    if (ask.kind === "cancel") return this.cancel(ask.id);
+    this.answer(ask).catch((thrown: unknown) => {
+      this.post({ id: ask.id, kind: "error", error: ForedraftError.from(thrown, "worker_failed").toWire() });
+    });
+  }
+
+  private async answer(ask: Exclude<Ask, { kind: "cancel" }>): Promise<void> {
+    const { id } = ask;
+    switch (ask.kind) {
+      case "load":
+        return this.post({ id, kind: "result", of: "load", result: await this.load(id, ask.args) });
+      case "generate":
+        return this.post({ id, kind: "result", of: "generate", result: await this.queue(id, ask.args) });
+      case "devices":
+        await start(ask.args.wasm);
+        return this.post({ id, kind: "result", of: "devices", result: JSON.parse(await devices()) });
+      case "checkShaders":
+        await start(ask.args.wasm);
+        return this.post({ id, kind: "result", of: "checkShaders", result: JSON.parse(await checkShaders()) });
+    }
+  }
+
+  private async load(id: number, args: LoadArgs): Promise<Calls["load"]["result"]> {
+    const began = performance.now();
+    const sources: Remembering[] = [];
+    try {
+      await start(args.wasm);
+      for (const ref of args.draftModel ? [args.model, args.draftModel] : [args.model]) {
+        sources.push(new Remembering(await open(ref)));
+      }
+      const [model, draft] = sources;
+      const options = { device: args.device, context: args.context, speculation: args.speculation };
+      const onProgress = (json: string) => {
+        const event = describe(JSON.parse(json) as RawProgress, performance.now() - began);
+        this.post({ id, kind: "event", of: "load", event });
+      };
+      this.engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
+      return JSON.parse(this.engine.info()) as Calls["load"]["result"];
+    } catch (thrown) {
+      // Where the bytes did not come, the source knows best why.
+      throw sources.find((source) => source.failure)?.failure ?? thrown;
+    } finally {
+      for (const source of sources) source.close();
+    }
+  }
+
+  private queue(id: number, args: GenerateArgs): Promise<Summary> {
+    this.running.set(id, { cancelled: false });
+    const result = this.turn.then(() => this.generate(id, args));
+    this.turn = result.catch(() => {});
+    return result.finally(() => this.running.delete(id));
+  }
+
+  private async generate(id: number, args: GenerateArgs): Promise<Summary> {
+    const state = this.running.get(id);
+    if (!this.engine) throw new ForedraftError("unloaded", "no model is loaded");
+    if (state?.cancelled) throw ForedraftError.aborted();
+    const generation = this.engine.generate(JSON.stringify(args));
+    if (state) state.generation = generation;
+    try {
+      for (;;) {
+        const json = await generation.next();
+        if (json === undefined) throw new ForedraftError("worker_failed", "the answer ended without its summary");
+        const event = JSON.parse(json) as RawEvent;
+        if (event.type === "done") return event;
+        this.post({ id, kind: "event", of: "generate", event });
+      }
+    } finally {
+      if (state) delete state.generation;
+      generation.free();
+    }
+  }
+
+  private cancel(id: number): void {
+    const state = this.running.get(id);
+    if (!state) return;
+    state.cancelled = true;
+    state.generation?.cancel();
+  }
+}
+
+let started: Promise<unknown> | undefined;
+
+/** Compiles the wasm, once; after a failure the next call tries again. */
+async function start(wasm: string | undefined): Promise<void> {
+  // The expression as bundlers know it: they copy the file by `new URL(…, import.meta.url)`.
+  started ??= init({ module_or_path: wasm ?? new URL("./foredraft_bg.wasm", import.meta.url) });
+  try {
+    await started;
+  } catch (cause) {
+    started = undefined;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ForedraftError("worker_failed", `the wasm could not be loaded: ${reason}`, {}, { cause });
+  }
+}
+
+async function open(ref: ModelRef): Promise<ByteSource> {
+  switch (ref.kind) {
+    case "url":
+      return openUrl(ref.url);
+    case "blob":
+      return openBlob(ref.blob, ref.name);
+    case "port":
+      return openPort(ref.port, ref.name);
+  }
+}
+
+/** The other end of a stream that stayed on its own thread. */
+function openPort(port: MessagePort, name: string): ByteSource {
+  const pull = () =>
+    new Promise<Uint8Array | undefined>((resolve, reject) => {
+      port.onmessage = ({ data }: MessageEvent<Piece>) => {
+        if ("error" in data) reject(ForedraftError.fromWire(data.error));
+        else resolve("bytes" in data ? data.bytes : undefined);
+      };
+      port.postMessage("pull");
+    });
+  return new StreamSource(name, undefined, pull, () => port.postMessage("cancel"));
+}
+
+/** A source that keeps its own error: the engine only passes on its words. */
+class Remembering implements ByteSource {
+  failure: ForedraftError | undefined;
+
+  constructor(private readonly inner: ByteSource) {}
+
+  get name(): string {
+    return this.inner.name;
+  }
+
+  get size(): number | undefined {
+    return this.inner.size;
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    try {
+      return await this.inner.read(offset, length);
+    } catch (thrown) {
+      this.failure = ForedraftError.from(thrown, "io");
+      throw this.failure;
+    }
+  }
+
+  close(): void {
+    this.inner.close();
+  }
+}
+
+function describe(raw: RawProgress, elapsed_ms: number): LoadProgress {
+  const { stage, file, loaded_bytes: loaded, total_bytes: total } = raw;
+  const progress = total > 0 ? Math.min(loaded / total, 1) : 0;
+  const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
+  const text =
+    stage === "ready"
+      ? "ready"
+      : stage === "device"
+        ? "preparing the device"
+        : total > 0
+          ? `${file}: ${mb(loaded)} of ${mb(total)} MB (${Math.floor(progress * 100)} %)`
+          : `${file}: ${mb(loaded)} MB`;
+  return { stage, file, loaded, total, progress, elapsed_ms, text };
+}

@@ -1,0 +1,13 @@
+/**
+ * foredraft: large language models on the user's own GPU, made fast by exact speculative decoding.
+ *
+ * Importing this module does nothing: workers, wasm and downloads begin with `Engine.load`.
+ */
+export { Engine, checkShaders, devices } from "./engine.js";
+export type { Assets, Create, LoadOptions } from "./engine.js";
+export { ForedraftError } from "./errors.js";
+export type { ErrorCode, ErrorDetails } from "./errors.js";
+export type { ModelSource } from "./models.js";
+export type * from "./openai.js";
+export type { LoadProgress } from "./protocol.js";
+export { CompletionStream } from "./stream.js";

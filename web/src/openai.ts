@@ -1,0 +1,179 @@
+/** Requests and answers in OpenAI's shapes, and what foredraft adds to them. */
+
+/**
+ * How to speculate: `"off"`, `"auto"`, a `"drafter=ngram,num_speculative_tokens=4"` string as on the command line, or the
+ * same options as an object. The text is the same with every choice; only the speed differs.
+ */
+export type Speculation = "off" | "auto" | (string & {}) | Readonly<Record<string, string | number | boolean>>;
+
+/** A piece of a message's content; only text is understood. */
+export interface TextPart {
+  type: "text";
+  text: string;
+}
+
+/** One message of a conversation. */
+export interface ChatMessage {
+  role: "system" | "user" | "assistant" | "tool" | (string & {});
+  content: string | TextPart[];
+  name?: string;
+}
+
+/** Options that both kinds of completion share. */
+export interface CompletionOptions {
+  /** Most tokens to write; without it, until the model stops or the context is full. */
+  max_tokens?: number;
+  /** OpenAI's newer name of `max_tokens`. */
+  max_completion_tokens?: number;
+  /** 0, the default, is greedy. */
+  temperature?: number;
+  top_k?: number;
+  top_p?: number;
+  min_p?: number;
+  repeat_penalty?: number;
+  repeat_last_n?: number;
+  presence_penalty?: number;
+  frequency_penalty?: number;
+  /** Token ids to what is added to their logits. */
+  logit_bias?: Readonly<Record<string, number>>;
+  /** Same seed, same text. */
+  seed?: number;
+  /** Text that ends the answer; it is not part of it. */
+  stop?: string | readonly string[];
+  /** For this request only; without it, as the engine was loaded. */
+  speculation?: Speculation;
+  stream_options?: { include_usage?: boolean };
+  /** Ends the answer early, with `finish_reason: "abort"`. */
+  signal?: AbortSignal;
+}
+
+/** Body of `engine.chat.completions.create`. */
+export interface ChatCompletionRequest extends CompletionOptions {
+  messages: readonly ChatMessage[];
+  stream?: boolean;
+}
+
+/** Body of `engine.completions.create`: the prompt is continued as it is, without a chat template. */
+export interface CompletionRequest extends CompletionOptions {
+  prompt: string;
+  stream?: boolean;
+}
+
+/** Second argument of `create`, as in OpenAI's own client. */
+export interface RequestOptions {
+  signal?: AbortSignal;
+}
+
+/** Why an answer ended. */
+export type FinishReason = "stop" | "length" | "abort";
+
+/** Tokens that were read and written. */
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  /** Prompt tokens whose keys and values were still there from the request before. */
+  prompt_tokens_details: { cached_tokens: number };
+  /** Drafted tokens that the model would have written too, and those that it would not. */
+  completion_tokens_details: { accepted_prediction_tokens: number; rejected_prediction_tokens: number };
+}
+
+/** Where the time went. */
+export interface Timings {
+  load_ms: number;
+  prefill_ms: number;
+  decode_ms: number;
+  tokens_per_second: number;
+  time_to_first_token_ms: number;
+}
+
+/** What speculation did, or why it did nothing. */
+export interface SpeculationStats {
+  active: boolean;
+  reason: string;
+  exactness: string;
+  rounds: number;
+  /** Tokens proposed. */
+  drafted: number;
+  /** Proposed tokens that were kept. */
+  accepted: number;
+  /** accepted / drafted. */
+  acceptance_rate: number;
+  /** Tokens a round: 1 + accepted / rounds. */
+  mean_acceptance_length: number;
+  submits: number;
+  maps: number;
+}
+
+/** What runs the model. */
+export interface DeviceInfo {
+  kind: "gpu" | "cpu";
+  name: string;
+  /** A GPU that is emulated on the CPU. */
+  software: boolean;
+}
+
+/** One token, and who proposed it. */
+export interface TokenPiece {
+  id: number;
+  text: string;
+  /** `"target"`, or the name of the drafter. */
+  source: string;
+  /** The token was drafted, and the model agreed. */
+  accepted: boolean;
+}
+
+/** What foredraft adds to a chunk; the last one carries the figures of the whole answer. */
+export interface ChunkExtra {
+  tokens: TokenPiece[];
+  timings?: Timings;
+  speculation?: SpeculationStats;
+  device?: DeviceInfo;
+}
+
+interface Head<Kind extends string> {
+  id: string;
+  object: Kind;
+  /** Unix time in seconds. */
+  created: number;
+  model: string;
+  /** What decides the bits: equal fingerprints, equal text. In whole answers and in the last chunk of a stream. */
+  system_fingerprint?: string;
+}
+
+/** One piece of a streamed chat answer. */
+export interface ChatCompletionChunk extends Head<"chat.completion.chunk"> {
+  /** Empty in the usage chunk. */
+  choices: {
+    index: 0;
+    delta: { role?: "assistant"; content?: string };
+    finish_reason: FinishReason | null;
+  }[];
+  /** In the last chunk where `stream_options.include_usage` was set. */
+  usage?: Usage;
+  foredraft: ChunkExtra;
+}
+
+/** A whole chat answer. */
+export interface ChatCompletion extends Head<"chat.completion"> {
+  choices: [{ index: 0; message: { role: "assistant"; content: string }; finish_reason: FinishReason }];
+  usage: Usage;
+  timings: Timings;
+  foredraft: Required<ChunkExtra>;
+}
+
+/** One piece of a streamed continuation. */
+export interface CompletionChunk extends Head<"text_completion"> {
+  /** Empty in the usage chunk. */
+  choices: { index: 0; text: string; finish_reason: FinishReason | null }[];
+  usage?: Usage;
+  foredraft: ChunkExtra;
+}
+
+/** A whole continuation. */
+export interface Completion extends Head<"text_completion"> {
+  choices: [{ index: 0; text: string; finish_reason: FinishReason }];
+  usage: Usage;
+  timings: Timings;
+  foredraft: Required<ChunkExtra>;
+}

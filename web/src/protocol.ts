@@ -1,0 +1,103 @@
+/**
+ * What the page and the worker say to each other, from one definition: each call has arguments, events on the way and one
+ * result. A call that is cancelled still ends with its result or an error.
+ */
+import type { WireError } from "./errors.js";
+import type { DeviceInfo, FinishReason, Speculation, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
+
+/** A model as a message can carry it. */
+export type ModelRef =
+  | { kind: "url"; url: string }
+  | { kind: "blob"; blob: Blob; name: string }
+  /** A stream that stays on its thread: each message to the port asks for a piece, each answer is a {@link Piece}. */
+  | { kind: "port"; port: MessagePort; name: string };
+
+/** Answer to a pull: bytes, the end, or what went wrong. */
+export type Piece = { bytes: Uint8Array } | { end: true } | { error: WireError };
+
+/** How far a load has come. */
+export interface LoadProgress {
+  stage: "header" | "device" | "weights" | "ready" | (string & {});
+  /** The file being read. */
+  file: string;
+  /** Bytes of it that have been read, and its length; 0 where unknown. */
+  loaded: number;
+  total: number;
+  /** loaded / total, 0 to 1. */
+  progress: number;
+  /** Milliseconds since the load began. */
+  elapsed_ms: number;
+  /** The same in words. */
+  text: string;
+}
+
+/** Arguments of `load`. */
+export interface LoadArgs {
+  model: ModelRef;
+  draftModel?: ModelRef;
+  device: "auto" | "gpu" | "cpu";
+  context?: number;
+  speculation?: Speculation;
+  /** Where the wasm is, if not beside the worker. */
+  wasm?: string;
+}
+
+/** What a loaded engine is. */
+export interface EngineInfo {
+  model: string;
+  device: DeviceInfo;
+  device_reason: string;
+}
+
+/** A request as the engine reads it. */
+export interface GenerateArgs {
+  messages?: unknown;
+  prompt?: string;
+  max_tokens?: number;
+  sampling: Record<string, unknown>;
+  stop: string[];
+  speculation?: Speculation;
+}
+
+/** Text that has become certain, and the tokens it is made of. */
+export interface GenerateChunk {
+  text: string;
+  tokens: TokenPiece[];
+}
+
+/** The figures of one answer. */
+export interface Summary {
+  model: string;
+  device: DeviceInfo;
+  text: string;
+  tokens: number[];
+  finish_reason: FinishReason;
+  usage: Usage;
+  timings: Timings;
+  speculation: SpeculationStats;
+  system_fingerprint: string;
+}
+
+/** Everything that the worker can be asked for. */
+export interface Calls {
+  load: { args: LoadArgs; event: LoadProgress; result: EngineInfo };
+  generate: { args: GenerateArgs; event: GenerateChunk; result: Summary };
+  /** Adapters, features, self-test; needs no model. */
+  devices: { args: { wasm?: string }; event: never; result: unknown };
+  /** Builds every pipeline and runs the self-test; needs no model. */
+  checkShaders: { args: { wasm?: string }; event: never; result: unknown };
+}
+
+/** Name of a call. */
+export type Kind = keyof Calls;
+
+/** A message to the worker. */
+export type Ask = { [K in Kind]: { id: number; kind: K; args: Calls[K]["args"] } }[Kind] | { id: number; kind: "cancel" };
+
+/** A message from the worker. */
+export type Answer =
+  | { [K in Kind]: { id: number; kind: "event"; of: K; event: Calls[K]["event"] } }[Kind]
+  | { [K in Kind]: { id: number; kind: "result"; of: K; result: Calls[K]["result"] } }[Kind]
+  | { id: number; kind: "error"; error: WireError }
+  /** The worker cannot go on: everything that waits for it fails. */
+  | { id: 0; kind: "fatal"; error: WireError };
