@@ -96,6 +96,19 @@ fn gemma3_ids_are_llama_cpps() {
     check_ids("gemma3", &GEMMA3_TOKENIZER, &fixture["cases"]);
 }
 
+/// llama.cpp takes `</s>` for an end token wherever it finds it, so it differs here: in Gemma's file it is user-defined, an
+/// HTML tag like any other, and the model was trained so.
+#[test]
+fn user_defined_tokens_are_matched_as_the_file_says() {
+    let tokenizer = &*GEMMA3_TOKENIZER;
+    for text in ["</s>", "<s>", "<table>"] {
+        let tokens = tokenizer.encode(&format!("x{text} y"), false).unwrap();
+        let texts: Vec<_> = tokens.iter().map(|&token| tokenizer.token_text(token)).collect();
+        assert_eq!(texts, ["x", text, "\u{2581}y"]);
+        assert!(!tokenizer.is_end(tokens[1]));
+    }
+}
+
 #[test]
 fn other_pre_tokenizers_and_the_space_prefix_are_llama_cpps() {
     let fixture = fixture(include_str!("fixtures/tokens_variants.json"));
@@ -354,7 +367,6 @@ fn hostile_templates_end_with_an_error() {
     refuse("{% include '/etc/passwd' %}", "");
     refuse("{{ raise_exception('no such role') }}", "no such role");
     refuse("\n\n{% for %}", "line 3");
-    refuse(&"(".repeat(100_000), "");
     refuse(&format!("{{{{ {} }}}}", "(".repeat(100_000)), "");
     refuse(&"x".repeat(2 << 20), "1048576");
     refuse("{{ messages[0].nothing.more }}", "");
@@ -404,6 +416,8 @@ fn stopped_text(stops: &[String], text: &str) -> (String, bool) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_cut_of_any_bytes_gives_the_same_text((bytes, cuts) in bytes_and_cuts()) {
         let mut detokenizer = Detokenizer::new();
