@@ -75,12 +75,13 @@ pub async fn devices() -> Result<String, JsValue> {
     Ok(json!(crate::device::devices().await.map_err(thrown)?).to_string())
 }
 
-/// Compiles every shader on the adapter there is, be it in software: JSON `{device, compiled, duration_ms}`.
+/// Compiles every shader on the adapter there is, be it in software, and with `pipelines` also for its driver: JSON
+/// `{device, compiled, duration_ms}`.
 #[wasm_bindgen(js_name = checkShaders)]
-pub async fn check_shaders() -> Result<String, JsValue> {
+pub async fn check_shaders(pipelines: bool) -> Result<String, JsValue> {
     let start = now_ms();
     let gpu = GpuExecutor::request(AdapterChoice::Any).await.map_err(thrown)?;
-    let compiled = gpu.compile_all().await.map_err(thrown)?;
+    let compiled = gpu.compile_all(pipelines).await.map_err(thrown)?;
     Ok(json!({ "device": gpu.device(), "compiled": compiled, "duration_ms": now_ms() - start }).to_string())
 }
 

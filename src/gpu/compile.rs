@@ -5,23 +5,35 @@ use super::kernels::{Geometry, KernelKey};
 use crate::error::{Error, Result};
 
 impl GpuExecutor {
-    /// Compiles every permutation of every kernel, whether this device would choose it or not, and gives their labels.
-    /// Fails at the first that the device refuses and names it. Browsers are stricter than naga, so this is run in each.
-    pub async fn compile_all(&self) -> Result<Vec<String>> {
+    /// Has the device's WGSL compiler check every permutation of every kernel, whether this device would choose it or not,
+    /// and gives their labels. With `pipelines` the driver translates each as well, which takes minutes in software. Fails
+    /// at the first that is refused and names it. Browsers are stricter than naga, so this is run in each.
+    pub async fn compile_all(&self, pipelines: bool) -> Result<Vec<String>> {
         let mut keys = KernelKey::all(Geometry::SOFTWARE);
         keys.extend(KernelKey::all(Geometry::HARDWARE));
         keys.sort();
         keys.dedup();
         let mut labels = Vec::with_capacity(keys.len());
         for key in keys {
+            let label = key.label();
+            let refused = |reason: String| Error::Gpu { reason: format!("shader {label}: {reason}") };
+            let source = wgpu::ShaderSource::Wgsl(key.wgsl().map_err(refused)?.into());
             let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-            let compiled = self.pipelines.borrow_mut().get(&self.device, key);
-            let refused = scope.pop().await;
+            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
+            let module = self.device.create_shader_module(descriptor);
+            let compiled =
+                if pipelines { self.pipelines.borrow_mut().get(&self.device, key).map(drop) } else { Ok(()) };
+            let error = scope.pop().await;
             compiled?;
-            if let Some(error) = refused {
-                return Err(Error::Gpu { reason: format!("shader {}: {error}", key.label()) });
+            if let Some(error) = error {
+                return Err(refused(error.to_string()));
             }
-            labels.push(key.label());
+            let said = module.get_compilation_info().await.messages;
+            if let Some(first) = said.into_iter().find(|said| said.message_type == wgpu::CompilationMessageType::Error)
+            {
+                return Err(refused(first.message));
+            }
+            labels.push(label);
         }
         self.faults.check()?;
         Ok(labels)

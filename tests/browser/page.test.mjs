@@ -55,7 +55,7 @@ for (const name of browserNames) {
       assert.match(await text(page, "#figure-acceptance"), /^\d+ % \(\d+ of \d+\)$/);
       assert.match(await text(page, "#figure-length"), /^\d\.\d\d$/);
       assert.match(await text(page, "#figure-device"), /CPU/);
-      assert.match(await text(page, "#reason"), /Speculation was on: .*ngram/);
+      assert.match(await text(page, "#reason"), /^Speculation on: .*ngram/);
       await shot(page, "answer");
       t.diagnostic(`${await text(page, "#figure-speed")} tokens/s, acceptance ${await text(page, "#figure-acceptance")}`);
 
@@ -70,7 +70,7 @@ for (const name of browserNames) {
       await page.waitForSelector("#stop[hidden]", { timeout: 10_000 });
       assert.match(await text(page, ".turn.assistant:last-child .note"), /stopped/);
       assert.equal(await page.$(".turn.assistant:last-child mark"), null);
-      assert.match(await text(page, "#reason"), /Speculation was off: /);
+      assert.match(await text(page, "#reason"), /^Speculation off: /);
 
       await page.emulateMediaFeatures?.([{ name: "prefers-color-scheme", value: "dark" }]).catch(() => {});
       await shot(page, "dark");

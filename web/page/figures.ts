@@ -9,7 +9,8 @@ const show = (id: string, text: string) => {
 /** The device in a few words. */
 export function deviceText(device: DeviceInfo): string {
   const kind = device.kind === "gpu" ? (device.software ? "GPU in software" : "GPU") : "CPU";
-  return device.name && device.name.toLowerCase() !== device.kind ? `${kind}, ${device.name}` : kind;
+  if (device.name.toUpperCase().startsWith(device.kind.toUpperCase())) return device.name;
+  return device.name === "" ? kind : `${kind}, ${device.name}`;
 }
 
 /** Speed while the answer is being written. */
@@ -28,8 +29,8 @@ export function showFigures({ timings, speculation, device }: ChunkExtra, usage:
     const share = `${(speculation.acceptance_rate * 100).toFixed(0)} % (${speculation.accepted} of ${speculation.drafted})`;
     show("figure-acceptance", drafted ? share : "no drafts");
     show("figure-length", drafted ? speculation.mean_acceptance_length.toFixed(2) : "–");
-    show("reason", `Speculation was ${speculation.active ? "on" : "off"}: ${speculation.reason}`);
+    show("reason", `Speculation ${speculation.reason}`);
   }
   if (device) show("figure-device", deviceText(device));
-  if (usage) show("figure-tokens", `${usage.prompt_tokens} and ${usage.completion_tokens}`);
+  if (usage) show("figure-tokens", `${usage.prompt_tokens} / ${usage.completion_tokens}`);
 }

@@ -143,9 +143,11 @@ async function send(): Promise<void> {
       const piece = choice?.delta.content ?? "";
       answer += piece;
       turn.append(piece, chunk.foredraft.tokens);
-      if (written > 0) showSpeed(written / ((performance.now() - firstAt) / 1000));
-      else firstAt = performance.now();
-      written += chunk.foredraft.tokens.length;
+      if (chunk.foredraft.tokens.length > 0) {
+        if (written > 0) showSpeed(written / ((performance.now() - firstAt) / 1000));
+        else firstAt = performance.now();
+        written += chunk.foredraft.tokens.length;
+      }
       usage = chunk.usage ?? usage;
       showFigures(chunk.foredraft, chunk.usage);
       if (choice?.finish_reason) turn.note(ending(choice.finish_reason, chunk.foredraft.timings?.tokens_per_second));

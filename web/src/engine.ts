@@ -17,7 +17,7 @@ import type {
   Speculation,
   TokenPiece,
 } from "./openai.js";
-import type { EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, Summary } from "./protocol.js";
+import type { Calls, EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, Summary } from "./protocol.js";
 import { CompletionStream } from "./stream.js";
 
 /** Where the package's own files are, if a bundler or a CDN has moved them. */
@@ -178,18 +178,21 @@ export class Engine {
 
 /** What the engine finds on this machine: adapters, features, limits, self-test. Downloads no model. */
 export function devices(assets?: Assets): Promise<unknown> {
-  return once("devices", assets);
+  return once("devices", {}, assets);
 }
 
-/** Compiles every shader on this machine's adapter, also those that it would not use. Downloads no model. */
-export function checkShaders(assets?: Assets): Promise<unknown> {
-  return once("checkShaders", assets);
+/**
+ * Has this browser check every shader, also those that its adapter would not use; with `pipelines` the driver translates
+ * them too, which takes minutes in software. Downloads no model.
+ */
+export function checkShaders(options: { pipelines?: boolean } = {}, assets?: Assets): Promise<unknown> {
+  return once("checkShaders", options, assets);
 }
 
-async function once(kind: "devices" | "checkShaders", assets?: Assets): Promise<unknown> {
+async function once<K extends "devices" | "checkShaders">(kind: K, args: Calls[K]["args"], assets?: Assets): Promise<unknown> {
   const client = startWorker(assets);
   try {
-    return await client.call(kind, assets?.wasm === undefined ? {} : { wasm: absolute(assets.wasm, "assets.wasm") });
+    return await client.call(kind, { ...args, ...(assets?.wasm !== undefined && { wasm: absolute(assets.wasm, "assets.wasm") }) });
   } finally {
     client.close(new ForedraftError("unloaded", "the worker has ended"));
   }

@@ -44,7 +44,7 @@ export class EngineHost {
         return this.post({ id, kind: "result", of: "devices", result: JSON.parse(await devices()) });
       case "checkShaders":
         await start(ask.args.wasm);
-        return this.post({ id, kind: "result", of: "checkShaders", result: JSON.parse(await checkShaders()) });
+        return this.post({ id, kind: "result", of: "checkShaders", result: JSON.parse(await checkShaders(ask.args.pipelines ?? false)) });
     }
   }
 

@@ -85,7 +85,7 @@ export interface Calls {
   /** Adapters, features, self-test; needs no model. */
   devices: { args: { wasm?: string }; event: never; result: unknown };
   /** Compiles every shader; needs no model. */
-  checkShaders: { args: { wasm?: string }; event: never; result: unknown };
+  checkShaders: { args: { wasm?: string; pipelines?: boolean }; event: never; result: unknown };
 }
 
 /** Name of a call. */
