@@ -10,8 +10,10 @@
 #import params
 #import rng
 
-const WORKGROUP: u32 = 256u;
+const WORKGROUP: u32 = {SAMPLE_THREADS}u;
 const CANDIDATES: u32 = 15u;
+// At least (MAX_RECENT) words of scratch are there for any WORKGROUP that makes sense.
+const MAX_RECENT: u32 = 256u;
 const MINUS_INF: u32 = 0xff800000u;
 
 struct Fixed {
@@ -47,36 +49,35 @@ fn add_bias(row: u32, thread: u32) {
     }
 }
 
-// Thread i has the i-th last token of the path; the last occurrence of a token counts them all and does the work.
+// scratch[i] is the i-th last token of the path; the last occurrence of a token counts them all and does the work.
 fn penalise(row: u32, column: u32, thread: u32) {
     let position = position_of(column);
-    let recent = min(min(params.penalty_last_n, WORKGROUP), position + 1u);
-    var token = 0xffffffffu;
-    if thread < recent {
-        let p = position - thread;
+    let recent = min(min(params.penalty_last_n, MAX_RECENT), position + 1u);
+    for (var i = thread; i < recent; i += WORKGROUP) {
+        let p = position - i;
         if p < params.base {
-            token = history[p];
+            scratch[i] = history[p];
         } else {
-            token = tokens[params.token_at + ancestor_at(column, p - params.base)];
+            scratch[i] = tokens[params.token_at + ancestor_at(column, p - params.base)];
         }
     }
-    scratch[thread] = token;
     workgroupBarrier();
-    if token < fixed.vocabulary {
+    for (var i = thread; i < recent; i += WORKGROUP) {
+        let token = scratch[i];
         var count = 0u;
-        var is_last = true;
-        for (var i = 0u; i < recent; i++) {
-            if scratch[i] == token {
+        var is_last = token < fixed.vocabulary;
+        for (var j = 0u; j < recent; j++) {
+            if scratch[j] == token {
                 count += 1u;
-                is_last = is_last && i >= thread;
+                is_last = is_last && j >= i;
             }
         }
-        let bits = clean(logits[row + token]);
-        if is_last && bits != MINUS_INF {
+        if is_last {
+            let bits = clean(logits[row + token]);
             var l = bitcast<f32>(bits);
             l = select(l * params.repeat_penalty, l / params.repeat_penalty, l > 0.0);
             l -= f32(count) * params.frequency_penalty + params.presence_penalty;
-            logits[row + token] = bitcast<u32>(l);
+            logits[row + token] = select(bitcast<u32>(l), MINUS_INF, bits == MINUS_INF);
         }
     }
 }

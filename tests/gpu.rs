@@ -11,45 +11,12 @@ use futures_lite::future::block_on;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
+#[path = "support/device.rs"]
+mod device;
 #[path = "support/noise.rs"]
 mod noise;
+use device::{floats, gpu, read, run, upload, upload_floats};
 use noise::Noise;
-
-fn gpu() -> GpuExecutor {
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // SAFETY: the value is the same from every thread, and nothing here reads the environment while it is set first.
-        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
-    }
-    block_on(GpuExecutor::request(AdapterChoice::Any)).unwrap_or_else(|error| {
-        panic!("{error}. These tests need a Vulkan driver: on Debian `apt-get install mesa-vulkan-drivers libvulkan1`")
-    })
-}
-
-/// Makes a buffer with contents.
-fn upload(executor: &dyn Executor, words: &[u32]) -> BufferId {
-    let buffer = executor.alloc("test", words.len()).expect("alloc");
-    executor.write(buffer, 0, words).expect("write");
-    buffer
-}
-
-fn upload_floats(executor: &dyn Executor, floats: &[f32]) -> BufferId {
-    upload(executor, bytemuck::cast_slice(floats))
-}
-
-fn read(executor: &dyn Executor, buffer: BufferId, words: usize) -> Vec<u32> {
-    block_on(executor.read(buffer, 0, words)).expect("read")
-}
-
-fn floats(words: Vec<u32>) -> Vec<f32> {
-    words.into_iter().map(f32::from_bits).collect()
-}
-
-fn run(executor: &dyn Executor, bucket: usize, steps: Vec<Step>, tokens: &[u32], params: Params) {
-    let plan = executor.prepare(Plan { label: "test".to_owned(), bucket, steps }).expect("prepare");
-    let tokens = vec![(params.token_at as usize, tokens.to_vec())];
-    let ticket = executor.submit(Submission { tokens, runs: vec![(plan, params)], read: (0, 0) }).expect("submit");
-    block_on(executor.finish(ticket)).expect("finish");
-}
 
 /// The smallest bucket for some columns.
 fn bucket(columns: usize) -> usize {
@@ -566,4 +533,54 @@ fn hardware_is_never_a_software_adapter() {
     let adapters = block_on(foredraft::gpu::adapters());
     assert!(!adapters.is_empty());
     println!("{}", serde_json::to_string_pretty(&adapters).expect("serialises"));
+}
+
+/// Not a test: `cargo test --release --test gpu -- --ignored --nocapture matvec_figures`.
+#[test]
+#[ignore = "prints figures"]
+fn matvec_figures() {
+    let gpu = gpu();
+    let (rows, cols, matrices) = (1536, 576, 30);
+    for layout in [Layout::Q4, Layout::Q8, Layout::Q6K] {
+        let cols = if layout == Layout::Q6K { 512 } else { cols };
+        let mark = gpu.mark();
+        let noise = Noise::new(1);
+        let parts: Vec<MatrixPart> = (0..matrices).map(|_| matrix(&gpu, &noise, layout, rows, cols, 0)).collect();
+        let x = upload_floats(&gpu, &noise.clone().floats(16 * cols));
+        let out = gpu.alloc("out", 16 * rows).expect("alloc");
+        let mut one = 0.0;
+        for bucket in COLUMN_BUCKETS {
+            let steps = parts.iter().map(|&weight| Step::Matvec {
+                weight,
+                x,
+                out,
+                out_offset: 0,
+                out_stride: rows as u32,
+                add: false,
+                columns: Columns::All,
+            });
+            let start = std::time::Instant::now();
+            let plan = Plan { label: "figures".to_owned(), bucket, steps: steps.collect() };
+            let plan = gpu.prepare(plan).expect("prepare");
+            let prepare_ms = start.elapsed().as_secs_f64() * 1e3;
+            let mut best = f64::MAX;
+            for _ in 0..12 {
+                let start = std::time::Instant::now();
+                let runs = vec![(plan, Params::chain(bucket, 0, 0))];
+                let ticket = gpu.submit(Submission { runs, read: (0, 1), ..Submission::default() }).expect("submit");
+                block_on(gpu.finish(ticket)).expect("finish");
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            let seconds = best / f64::from(matrices);
+            one = if bucket == 1 { seconds } else { one };
+            let gigaflops = 2.0 * (rows * cols * bucket) as f64 / seconds / 1e9;
+            println!(
+                "{:>4} {bucket:>2} columns: {:.3} ms, c = {:.2}, {gigaflops:.1} GFLOP/s, prepared in {prepare_ms:.0} ms",
+                layout.name(),
+                seconds * 1e3,
+                seconds / one
+            );
+        }
+        gpu.release(mark);
+    }
 }

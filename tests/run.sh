@@ -178,8 +178,7 @@ run_browser() {
   part "web tests" count_node limited "$part_limit" npm --prefix web test
 }
 
-setup "set up for Rust" setup_for_rust
-if [ "$only" != rust ]; then setup "set up for browsers" setup_for_browser; fi
+if [ "$only" = rust ]; then setup "set up for Rust" setup_for_rust; else setup "set up" setup_for_all; fi
 if [ "$only" != browser ]; then run_rust; else skip "Rust checks and tests" "--only browser"; fi
 if [ "$only" != rust ]; then run_browser; else skip "wasm and browser tests" "--only rust"; fi
 finished=yes

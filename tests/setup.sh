@@ -174,9 +174,12 @@ apt_install() {
 }
 
 # setup_system NEED...: installs what is missing in one go, or lists all of it with what to type, and fails.
+found_needs=" "
 setup_system() {
-  local need missing="" packages=""
+  local need missing="" packages="" asked=""
   for need in "$@"; do
+    case $found_needs in *" $need "*) continue ;; esac
+    asked="$asked $need"
     satisfied "$need" || missing="$missing $need"
   done
   if [ -n "$missing" ] && may_install; then
@@ -191,12 +194,15 @@ setup_system() {
       apt_install $packages || say "apt-get could not install them; see above"
     fi
   fi
-  missing=""
-  for need in "$@"; do
-    satisfied "$need" || missing="$missing $need"
-  done
+  if [ -n "$missing" ]; then
+    missing=""
+    for need in $asked; do
+      satisfied "$need" || missing="$missing $need"
+    done
+  fi
   if [ -z "$missing" ]; then
-    say "found $*"
+    if [ -n "$asked" ]; then say "found$asked"; fi
+    found_needs="$found_needs$* "
     return
   fi
   say "the tests need what is not here:"
@@ -346,9 +352,10 @@ setup_for_web() {
   setup_system rust compiler node && setup_wasm && setup_wasm_bindgen && setup_npm
 }
 
-# What the browser tests need.
-setup_for_browser() {
-  setup_system node chromium firefox || return 1
+# What all tests need.
+setup_for_all() {
+  # All at once, so that whoever has to install something learns of it in one go.
+  setup_system rust compiler python vulkan node chromium firefox && setup_for_rust || return 1
   FOREDRAFT_CHROMIUM=$(find_chromium)
   FOREDRAFT_FIREFOX=$(find_firefox)
   export FOREDRAFT_CHROMIUM FOREDRAFT_FIREFOX
@@ -359,7 +366,10 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
   case ${1:-all} in
     web) setup_for_web ;;
-    all) setup_for_rust && setup_for_browser && setup_models ;;
+    all)
+      setup_for_all
+      setup_models
+      ;;
     *) say "unknown part '$1', expected nothing or 'web'" && exit 2 ;;
   esac
   export -p | grep -E '^declare -x (FOREDRAFT_|XDG_RUNTIME_DIR=|PATH=)' | sed 's/^declare -x/export/'

@@ -7,8 +7,8 @@ use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor as CandleTensor};
 use foredraft::error::{Error, Result};
 use foredraft::store::{ByteSource, Bytes, LocalFuture, native::FileSource};
-use foredraft::weights::decode::{decode_all, f16_to_f32};
-use foredraft::weights::format::Format;
+use foredraft::weights::decode::{decode_all, decode_block, f16_to_f32};
+use foredraft::weights::format::{BLOCK, Format};
 use foredraft::weights::gguf::{Gguf, GgufReader, read_header};
 use foredraft::weights::metadata::Value;
 use foredraft::weights::repack::repack;
@@ -46,7 +46,19 @@ fn ours(format: Format, bytes: &[u8]) -> Vec<f32> {
     let (mut quants, mut scales) = (vec![7; 3 * format.layout().quant_words()], Vec::new());
     let before = quants.len();
     repack("t", format, bytes, &mut quants, &mut scales).unwrap();
-    decode_all(format.layout(), &quants[before..], &scales)
+    let (layout, quants) = (format.layout(), &quants[before..]);
+    let weights = decode_all(layout, quants, &scales);
+    // Block by block it is the same, to the bit.
+    for (block, weights) in weights.chunks_exact(BLOCK).enumerate() {
+        let mut out = [0.0; BLOCK];
+        decode_block(layout, quants, &scales, block, &mut out);
+        assert_eq!(
+            out.map(f32::to_bits).as_slice(),
+            weights.iter().map(|w| w.to_bits()).collect::<Vec<_>>(),
+            "{format}"
+        );
+    }
+    weights
 }
 
 /// Asserts equal numbers: the same bits, but for the sign of zero, which a sum `8 d - 8 d` does not keep.

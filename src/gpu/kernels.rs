@@ -67,26 +67,30 @@ const _: () = {
     assert!(u32_after(Kernel::Attention.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "attention.wgsl");
     assert!(u32_after(Kernel::AttentionCombine.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "combine");
     assert!(u32_after(Kernel::RopeKv.source(), "const MAX_HEAD_DIM: u32 = ") == MAX_HEAD_DIM, "rope_kv.wgsl");
-    let recent = u32_after(Kernel::Sample.source(), "const WORKGROUP: u32 = ") as usize;
-    assert!(recent >= crate::plan::MAX_PENALTY_TOKENS, "sample.wgsl holds one recent token a thread");
+    let recent = u32_after(Kernel::Sample.source(), "const MAX_RECENT: u32 = ");
+    assert!(recent as usize == crate::plan::MAX_PENALTY_TOKENS, "sample.wgsl");
+    let candidates = u32_after(Kernel::Sample.source(), "const CANDIDATES: u32 = ");
+    assert!(candidates * Geometry::SOFTWARE.sample_threads >= recent, "sample.wgsl keeps recent tokens in its scratch");
 };
 
-/// How the mat-vec kernel is cut; decided once a device, the same for every column count.
+/// How kernels are cut; decided once a device, the same for every column count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Geometry {
-    /// Threads in a workgroup.
+    /// Threads in a workgroup of `matvec`.
     pub workgroup: u32,
     /// Threads that share a row.
     pub lanes: u32,
     /// Rows a thread works on.
     pub rows: u32,
+    /// Threads that share a row of logits in `sample`.
+    pub sample_threads: u32,
 }
 
 impl Geometry {
     /// Emulated threads: each works alone, without barriers, and re-uses what it loads over rows.
-    pub const SOFTWARE: Geometry = Geometry { workgroup: 64, lanes: 1, rows: 4 };
+    pub const SOFTWARE: Geometry = Geometry { workgroup: 64, lanes: 1, rows: 4, sample_threads: 64 };
     /// Threads in hardware: neighbours share a row, so that their loads are neighbours too.
-    pub const HARDWARE: Geometry = Geometry { workgroup: 64, lanes: 32, rows: 2 };
+    pub const HARDWARE: Geometry = Geometry { workgroup: 64, lanes: 32, rows: 2, sample_threads: 256 };
 
     /// Rows that one workgroup computes.
     pub const fn rows_per_workgroup(&self) -> u32 {
@@ -111,8 +115,8 @@ pub enum KernelKey {
     AttentionCombine,
     /// `true` for SiLU, `false` for GELU.
     Activation(bool),
-    /// One text.
-    Sample,
+    /// By the threads that share a row.
+    Sample(u32),
 }
 
 impl KernelKey {
@@ -131,7 +135,7 @@ impl KernelKey {
             KernelKey::Attention => Kernel::Attention,
             KernelKey::AttentionCombine => Kernel::AttentionCombine,
             KernelKey::Activation(_) => Kernel::Activation,
-            KernelKey::Sample => Kernel::Sample,
+            KernelKey::Sample(_) => Kernel::Sample,
         }
     }
 
@@ -143,6 +147,7 @@ impl KernelKey {
                 format!("matvec {} x{cols} (lanes {}, rows {})", layout.name(), g.lanes, g.rows)
             }
             KernelKey::Activation(silu) => format!("activation {}", if silu { "SILU" } else { "GELU_TANH" }),
+            KernelKey::Sample(threads) => format!("sample (threads {threads})"),
             other => other.kernel().name().to_owned(),
         }
     }
@@ -168,6 +173,7 @@ impl KernelKey {
                     defines.insert("REDUCE", 1);
                 }
             }
+            KernelKey::Sample(threads) => drop(defines.insert("SAMPLE_THREADS", threads)),
             KernelKey::Activation(true) => drop(defines.insert("SILU", 1)),
             _ => {}
         }
@@ -183,7 +189,7 @@ impl KernelKey {
             KernelKey::AttentionCombine,
             KernelKey::Activation(true),
             KernelKey::Activation(false),
-            KernelKey::Sample,
+            KernelKey::Sample(geometry.sample_threads),
         ];
         for layout in Layout::ALL {
             keys.push(KernelKey::Embed(layout));

@@ -147,7 +147,7 @@ impl GpuExecutor {
 
     /// What was decided for this device.
     pub fn kernel_choices(&self) -> Vec<KernelChoice> {
-        let Geometry { workgroup, lanes, rows } = self.geometry;
+        let Geometry { workgroup, lanes, rows, sample_threads } = self.geometry;
         let adapter = if self.report.software { "software adapter" } else { "hardware adapter" };
         let mut choices = vec![
             KernelChoice {
@@ -161,6 +161,11 @@ impl GpuExecutor {
                         "neighbouring threads load neighbours"
                     }
                 ),
+            },
+            KernelChoice {
+                kernel: "sample".to_owned(),
+                choice: format!("{sample_threads} threads a row of logits"),
+                reason: adapter.to_owned(),
             },
             KernelChoice {
                 kernel: "submit".to_owned(),
@@ -237,10 +242,10 @@ impl Executor for GpuExecutor {
     }
 
     fn fingerprint(&self) -> String {
-        let Geometry { workgroup, lanes, rows } = self.geometry;
+        let Geometry { workgroup, lanes, rows, sample_threads } = self.geometry;
         let widest: Vec<&str> = self.widest_only.borrow().keys().map(|layout| layout.name()).collect();
         format!(
-            "gpu/{}/{}/{}/foredraft {}/f32/matvec {workgroup}-{lanes}-{rows}{}{}",
+            "gpu/{}/{}/{}/foredraft {}/f32/matvec {workgroup}-{lanes}-{rows}/sample {sample_threads}{}{}",
             self.report.name,
             self.report.backend,
             self.report.driver,

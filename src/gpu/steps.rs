@@ -186,7 +186,7 @@ pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowe
             positions: u64::MAX,
         },
         Step::Sample { logits, history, vocabulary } => Lowered {
-            key: KeyOf::One(KernelKey::Sample),
+            key: KeyOf::One(KernelKey::Sample(geometry.sample_threads)),
             uses: vec![
                 Use::of("logits", *logits, &[bucket, positive(*vocabulary, "vocabulary")?]),
                 Use::of("tokens", BufferId::TOKENS, &[crate::plan::TOKENS_WORDS as u32]),

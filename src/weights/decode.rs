@@ -10,9 +10,46 @@ pub trait Decode {
     /// The layout.
     const LAYOUT: Layout;
 
+    /// The two factors of block `block`: see [`Decode::weights`].
+    fn factors(scales: &[u32], block: usize) -> (f32, f32);
+
+    /// The factors of blocks `first .. first + 8`, all at once where that is cheaper. For the layouts of 256 weights
+    /// `first` must be a multiple of 8.
+    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2];
+
+    /// Decodes the quants of block `block` with its factors: what a quant is multiplied with and what is added to the
+    /// product; in [`Q6K`] what the first and the last 16 quants are multiplied with.
+    fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]);
+
     /// Decodes block `block` of the matrix, or rows, that `quants` and `scales` hold from their start: weight `e` of the
     /// block goes to `out[e]`. Panics where the block is outside of them.
-    fn block(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]);
+    #[inline(always)]
+    fn block(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
+        Self::weights(quants, block, Self::factors(scales, block), out);
+    }
+
+    /// Decodes blocks `first .. first + count`, a row, and calls `visit` with the number of each within the row and its
+    /// weights: the fast way, since scales are decoded eight blocks at a time.
+    #[inline(always)]
+    fn row(quants: &[u32], scales: &[u32], first: usize, count: usize, mut visit: impl FnMut(usize, &[f32; BLOCK])) {
+        let words = Self::LAYOUT.quant_words();
+        let mut out = [0.0; BLOCK];
+        let mut done = 0;
+        while count - done >= 8 {
+            let [one, two] = Self::factors_of_eight(scales, first + done);
+            // A slice of known length: no bounds are checked below.
+            let quants = &quants[(first + done) * words..][..8 * words];
+            for j in 0..8 {
+                Self::weights(quants, j, (one[j], two[j]), &mut out);
+                visit(done + j, &out);
+            }
+            done += 8;
+        }
+        for j in done..count {
+            Self::block(quants, scales, first + j, &mut out);
+            visit(j, &out);
+        }
+    }
 }
 
 /// [`Layout::Q4`]
@@ -50,14 +87,25 @@ pub fn decode_block(layout: Layout, quants: &[u32], scales: &[u32], block: usize
     }
 }
 
-/// Decodes all blocks of `quants`, in order: whole tensors of one layout, for tables and tests.
+/// Decodes all blocks of `quants`, in order: whole tensors, for tables and tests.
 pub fn decode_all(layout: Layout, quants: &[u32], scales: &[u32]) -> Vec<f32> {
-    let blocks = quants.len() / layout.quant_words();
-    let mut weights = vec![0.0; blocks * BLOCK];
-    for (block, out) in weights.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-        decode_block(layout, quants, scales, block, out);
+    fn all<D: Decode>(quants: &[u32], scales: &[u32]) -> Vec<f32> {
+        let blocks = quants.len() / D::LAYOUT.quant_words();
+        let mut weights = Vec::with_capacity(blocks * BLOCK);
+        D::row(quants, scales, 0, blocks, |_, block| weights.extend_from_slice(block));
+        weights
     }
-    weights
+    match layout {
+        Layout::Q4 => all::<Q4>(quants, scales),
+        Layout::Q5 => all::<Q5>(quants, scales),
+        Layout::Q8 => all::<Q8>(quants, scales),
+        Layout::Q4K => all::<Q4K>(quants, scales),
+        Layout::Q5K => all::<Q5K>(quants, scales),
+        Layout::Q6K => all::<Q6K>(quants, scales),
+        Layout::F16 => all::<F16>(quants, scales),
+        Layout::BF16 => all::<BF16>(quants, scales),
+        Layout::F32 => all::<F32>(quants, scales),
+    }
 }
 
 /// Words `block * N ..` as an array: the one bounds check of a block.
@@ -69,14 +117,14 @@ fn at<const N: usize>(words: &[u32], block: usize) -> &[u32; N] {
 /// An f16 as f32, exactly, without a branch or a call; subnormals, infinities and NaN too.
 #[inline(always)]
 pub fn f16_to_f32(bits: u32) -> f32 {
-    let (exponent, magnitude) = (bits & 0x7c00, (bits & 0x7fff) << 13);
-    let normal = magnitude + (112 << 23);
-    let special = magnitude | 0x7f80_0000;
-    // As a multiple of 2^-24, where multiplying a subnormal f32 would be slow on some processors.
-    let subnormal = ((bits & 0x3ff) as f32 * (1.0 / 16_777_216.0)).to_bits();
-    let finite = if exponent == 0 { subnormal } else { normal };
-    let all = if exponent == 0x7c00 { special } else { finite };
-    f32::from_bits(all | (bits & 0x8000) << 16)
+    let exponent = bits & 0x7c00;
+    let subnormal = u32::from(exponent == 0);
+    let special = u32::from(exponent == 0x7c00);
+    // The exponent moves from bias 15 to 127. A subnormal gets a leading one and loses it again by a subtraction; a
+    // special exponent goes on to 255.
+    let moved = ((bits & 0x7fff) << 13) + (112 << 23) + (subnormal << 23) + special * (112 << 23);
+    let leading_one = f32::from_bits(subnormal * (113 << 23));
+    f32::from_bits((f32::from_bits(moved) - leading_one).to_bits() | (bits & 0x8000) << 16)
 }
 
 /// The low and the high half of a word, both f16.
@@ -85,100 +133,150 @@ fn two_halves(word: u32) -> (f32, f32) {
     (f16_to_f32(word & 0xffff), f16_to_f32(word >> 16))
 }
 
-/// Bytes `4 w + l` hold byte `l` of word `w`.
+/// [`two_halves`] of eight words.
 #[inline(always)]
-fn bytes<const WORDS: usize, const BYTES: usize>(words: &[u32; WORDS]) -> [u8; BYTES] {
-    let mut bytes = [0; BYTES];
-    for (four, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
-        *four = word.to_le_bytes();
-    }
-    bytes
+fn halves_of_eight(words: &[u32; 8]) -> [[f32; 8]; 2] {
+    [words.map(|word| f16_to_f32(word & 0xffff)), words.map(|word| f16_to_f32(word >> 16))]
 }
+
+/// Words `first ..` as an array.
+#[inline(always)]
+fn eight(words: &[u32], first: usize) -> &[u32; 8] {
+    words[first..].first_chunk().expect("eight blocks of scales")
+}
+
+// Words are looked at as bytes and halves in place.
+const _: () = assert!(cfg!(target_endian = "little"), "layouts are little-endian");
 
 /// 4-bit quants in natural order.
 #[inline(always)]
-fn nibbles(words: &[u32; 4]) -> [u8; BLOCK] {
-    let packed: [u8; 16] = bytes(words);
+fn nibbles(words: &[u32]) -> [i32; BLOCK] {
+    // In place: a copy of the words would be taken apart with shifts.
+    let bytes: &[u8] = &bytemuck::cast_slice(words)[..16];
     let mut quants = [0; BLOCK];
-    for e in 0..16 {
-        quants[e] = packed[e] & 15;
-        quants[16 + e] = packed[e] >> 4;
+    let (low, high) = quants.split_at_mut(16);
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
+        *low = i32::from(byte & 15);
+        *high = i32::from(byte >> 4);
     }
     quants
 }
 
 /// 5-bit quants in natural order.
 #[inline(always)]
-fn five_bits(words: &[u32; 5]) -> [u8; BLOCK] {
-    let mut quants = nibbles(&[words[0], words[1], words[2], words[3]]);
-    let mut spread = [0u32; 8];
-    for (w, four) in spread.iter_mut().enumerate() {
-        *four = (words[4] >> w & 0x0101_0101) << 4;
-    }
-    let high: [u8; BLOCK] = bytes(&spread);
+fn five_bits(words: &[u32; 5]) -> [i32; BLOCK] {
+    /// Which bit of the fifth word belongs to weight `e = 4 w + l`.
+    const BITS: [u32; BLOCK] = {
+        let mut bits = [0; BLOCK];
+        let mut e = 0;
+        while e < BLOCK {
+            bits[e] = (8 * (e % 4) + e / 4) as u32;
+            e += 1;
+        }
+        bits
+    };
+    let mut quants = nibbles(words);
     for e in 0..BLOCK {
-        quants[e] |= high[e];
+        quants[e] |= ((words[4] >> BITS[e] & 1) << 4).cast_signed();
     }
     quants
 }
 
 /// 6-bit quants in natural order.
 #[inline(always)]
-fn six_bits(words: &[u32; 6]) -> [u8; BLOCK] {
-    let mut quants = nibbles(&[words[0], words[1], words[2], words[3]]);
-    let mut spread = [0u32; 8];
-    for (w, four) in spread.iter_mut().enumerate() {
-        *four = (words[4 + w / 4] >> (2 * (w % 4)) & 0x0303_0303) << 4;
-    }
-    let high: [u8; BLOCK] = bytes(&spread);
-    for e in 0..BLOCK {
-        quants[e] |= high[e];
+fn six_bits(words: &[u32; 6]) -> [i32; BLOCK] {
+    /// Where the two bits of weight `e = 4 w + l` stand in their word.
+    const SHIFTS: [u32; 16] = {
+        let mut shifts = [0; 16];
+        let mut e = 0;
+        while e < 16 {
+            shifts[e] = (8 * (e % 4) + 2 * (e / 4)) as u32;
+            e += 1;
+        }
+        shifts
+    };
+    let mut quants = nibbles(words);
+    for e in 0..16 {
+        quants[e] |= ((words[4] >> SHIFTS[e] & 3) << 4).cast_signed();
+        quants[16 + e] |= ((words[5] >> SHIFTS[e] & 3) << 4).cast_signed();
     }
     quants
 }
 
 #[inline(always)]
-fn scale_and_add(quants: &[u8; BLOCK], scale: f32, min: f32, out: &mut [f32; BLOCK]) {
-    for e in 0..BLOCK {
-        out[e] = f32::from(quants[e]) * scale + min;
+fn scale_and_add(quants: &[i32; BLOCK], (scale, min): (f32, f32), out: &mut [f32; BLOCK]) {
+    for (out, &quant) in out.iter_mut().zip(quants) {
+        *out = quant as f32 * scale + min;
     }
 }
 
-/// Scale and minimum of block `block` of a layout with the scales of [`Layout::Q4K`].
+/// `d * scale` and `-dmin * min` of block `j` of the 8 that share `words`, as in [`Layout::Q4K`].
 #[inline(always)]
-fn k_scale_and_min(scales: &[u32], block: usize) -> (f32, f32) {
-    let words: &[u32; 5] = at(scales, block / 8);
-    let (d, dmin) = two_halves(words[0]);
-    let pair = words[1 + block % 8 / 2] >> (16 * (block % 2));
-    (d * (pair & 0xff) as f32, -(dmin * (pair >> 8 & 0xff) as f32))
+fn k_factors((d, dmin): (f32, f32), words: &[u32; 5], j: usize) -> (f32, f32) {
+    let pair = words[1 + j / 2] >> (16 * (j % 2));
+    (d * (pair & 0xff).cast_signed() as f32, -dmin * (pair >> 8 & 0xff).cast_signed() as f32)
+}
+
+#[inline(always)]
+fn eight_pairs(pair: impl Fn(usize) -> (f32, f32)) -> [[f32; 8]; 2] {
+    let pairs: [_; 8] = std::array::from_fn(pair);
+    [pairs.map(|pair| pair.0), pairs.map(|pair| pair.1)]
+}
+
+/// `d * scale` of both halves of block `j` of the 8 that share `words`, as in [`Layout::Q6K`].
+#[inline(always)]
+fn q6k_factors(d: f32, words: &[u32; 5], j: usize) -> (f32, f32) {
+    let pair = words[1 + j / 2] >> (16 * (j % 2));
+    (d * f32::from(pair as u8 as i8), d * f32::from((pair >> 8) as u8 as i8))
 }
 
 impl Decode for Q4 {
     const LAYOUT: Layout = Layout::Q4;
     #[inline(always)]
-    fn block(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-        let (scale, min) = two_halves(scales[block]);
-        scale_and_add(&nibbles(at(quants, block)), scale, min, out);
+    fn factors(scales: &[u32], block: usize) -> (f32, f32) {
+        two_halves(scales[block])
+    }
+    #[inline(always)]
+    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
+        halves_of_eight(eight(scales, first))
+    }
+    #[inline(always)]
+    fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
+        scale_and_add(&nibbles(at::<4>(quants, block)), factors, out);
     }
 }
 
 impl Decode for Q5 {
     const LAYOUT: Layout = Layout::Q5;
     #[inline(always)]
-    fn block(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-        let (scale, min) = two_halves(scales[block]);
-        scale_and_add(&five_bits(at(quants, block)), scale, min, out);
+    fn factors(scales: &[u32], block: usize) -> (f32, f32) {
+        Q4::factors(scales, block)
+    }
+    #[inline(always)]
+    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
+        Q4::factors_of_eight(scales, first)
+    }
+    #[inline(always)]
+    fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
+        scale_and_add(&five_bits(at(quants, block)), factors, out);
     }
 }
 
 impl Decode for Q8 {
     const LAYOUT: Layout = Layout::Q8;
     #[inline(always)]
-    fn block(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-        let scale = f16_to_f32(scales[block] & 0xffff);
-        let quants: [u8; BLOCK] = bytes(at::<8>(quants, block));
-        for e in 0..BLOCK {
-            out[e] = f32::from(quants[e].cast_signed()) * scale;
+    fn factors(scales: &[u32], block: usize) -> (f32, f32) {
+        (f16_to_f32(scales[block] & 0xffff), 0.0)
+    }
+    #[inline(always)]
+    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
+        [eight(scales, first).map(|word| f16_to_f32(word & 0xffff)), [0.0; 8]]
+    }
+    #[inline(always)]
+    fn weights(quants: &[u32], block: usize, (scale, _): (f32, f32), out: &mut [f32; BLOCK]) {
+        let bytes: &[i8; BLOCK] = bytemuck::cast_ref(at::<8>(quants, block));
+        for (out, &quant) in out.iter_mut().zip(bytes) {
+            *out = f32::from(quant) * scale;
         }
     }
 }
@@ -186,67 +284,85 @@ impl Decode for Q8 {
 impl Decode for Q4K {
     const LAYOUT: Layout = Layout::Q4K;
     #[inline(always)]
-    fn block(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-        let (scale, min) = k_scale_and_min(scales, block);
-        scale_and_add(&nibbles(at(quants, block)), scale, min, out);
+    fn factors(scales: &[u32], block: usize) -> (f32, f32) {
+        let words: &[u32; 5] = at(scales, block / 8);
+        k_factors(two_halves(words[0]), words, block % 8)
+    }
+    #[inline(always)]
+    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
+        let words: &[u32; 5] = at(scales, first / 8);
+        let d = two_halves(words[0]);
+        eight_pairs(|j| k_factors(d, words, j))
+    }
+    #[inline(always)]
+    fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
+        Q4::weights(quants, block, factors, out);
     }
 }
 
 impl Decode for Q5K {
     const LAYOUT: Layout = Layout::Q5K;
     #[inline(always)]
-    fn block(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-        let (scale, min) = k_scale_and_min(scales, block);
-        scale_and_add(&five_bits(at(quants, block)), scale, min, out);
+    fn factors(scales: &[u32], block: usize) -> (f32, f32) {
+        Q4K::factors(scales, block)
+    }
+    #[inline(always)]
+    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
+        Q4K::factors_of_eight(scales, first)
+    }
+    #[inline(always)]
+    fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
+        Q5::weights(quants, block, factors, out);
     }
 }
 
 impl Decode for Q6K {
     const LAYOUT: Layout = Layout::Q6K;
     #[inline(always)]
-    fn block(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
+    fn factors(scales: &[u32], block: usize) -> (f32, f32) {
         let words: &[u32; 5] = at(scales, block / 8);
+        q6k_factors(f16_to_f32(words[0] & 0xffff), words, block % 8)
+    }
+    #[inline(always)]
+    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
+        let words: &[u32; 5] = at(scales, first / 8);
         let d = f16_to_f32(words[0] & 0xffff);
-        let pair = words[1 + block % 8 / 2] >> (16 * (block % 2));
-        let first = d * f32::from(pair as u8 as i8);
-        let second = d * f32::from((pair >> 8) as u8 as i8);
+        eight_pairs(|j| q6k_factors(d, words, j))
+    }
+    #[inline(always)]
+    fn weights(quants: &[u32], block: usize, (first, second): (f32, f32), out: &mut [f32; BLOCK]) {
         let quants = six_bits(at(quants, block));
         for e in 0..16 {
-            out[e] = f32::from(quants[e] as i8 - 32) * first;
-            out[16 + e] = f32::from(quants[16 + e] as i8 - 32) * second;
+            out[e] = (quants[e] - 32) as f32 * first;
+            out[16 + e] = (quants[16 + e] - 32) as f32 * second;
         }
     }
 }
 
-impl Decode for F16 {
-    const LAYOUT: Layout = Layout::F16;
-    #[inline(always)]
-    fn block(quants: &[u32], _scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-        let words: &[u32; 16] = at(quants, block);
-        for e in 0..BLOCK {
-            out[e] = f16_to_f32(words[e / 2] >> (16 * (e % 2)) & 0xffff);
+/// Layouts that store weights as floats have no factors.
+macro_rules! float_layout {
+    ($name:ident, $kind:ty, $words:literal, $decode:expr) => {
+        impl Decode for $name {
+            const LAYOUT: Layout = Layout::$name;
+            #[inline(always)]
+            fn factors(_scales: &[u32], _block: usize) -> (f32, f32) {
+                (1.0, 0.0)
+            }
+            #[inline(always)]
+            fn factors_of_eight(_scales: &[u32], _first: usize) -> [[f32; 8]; 2] {
+                [[1.0; 8], [0.0; 8]]
+            }
+            #[inline(always)]
+            fn weights(quants: &[u32], block: usize, _factors: (f32, f32), out: &mut [f32; BLOCK]) {
+                let stored: &[$kind; BLOCK] = bytemuck::cast_ref(at::<$words>(quants, block));
+                for (out, &bits) in out.iter_mut().zip(stored) {
+                    *out = $decode(bits);
+                }
+            }
         }
-    }
+    };
 }
 
-impl Decode for BF16 {
-    const LAYOUT: Layout = Layout::BF16;
-    #[inline(always)]
-    fn block(quants: &[u32], _scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-        let words: &[u32; 16] = at(quants, block);
-        for e in 0..BLOCK {
-            out[e] = f32::from_bits(words[e / 2] >> (16 * (e % 2)) << 16);
-        }
-    }
-}
-
-impl Decode for F32 {
-    const LAYOUT: Layout = Layout::F32;
-    #[inline(always)]
-    fn block(quants: &[u32], _scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
-        let words: &[u32; BLOCK] = at(quants, block);
-        for e in 0..BLOCK {
-            out[e] = f32::from_bits(words[e]);
-        }
-    }
-}
+float_layout!(F16, u16, 16, |bits| f16_to_f32(u32::from(bits)));
+float_layout!(BF16, u16, 16, |bits| f32::from_bits(u32::from(bits) << 16));
+float_layout!(F32, u32, 32, f32::from_bits);

@@ -181,7 +181,7 @@ export function devices(assets?: Assets): Promise<unknown> {
   return once("devices", assets);
 }
 
-/** Builds every shader on this machine and compares kernels with their CPU twins. Downloads no model. */
+/** Compiles every shader on this machine's adapter, also those that it would not use. Downloads no model. */
 export function checkShaders(assets?: Assets): Promise<unknown> {
   return once("checkShaders", assets);
 }

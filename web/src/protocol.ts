@@ -84,7 +84,7 @@ export interface Calls {
   generate: { args: GenerateArgs; event: GenerateChunk; result: Summary };
   /** Adapters, features, self-test; needs no model. */
   devices: { args: { wasm?: string }; event: never; result: unknown };
-  /** Builds every pipeline and runs the self-test; needs no model. */
+  /** Compiles every shader; needs no model. */
   checkShaders: { args: { wasm?: string }; event: never; result: unknown };
 }
 

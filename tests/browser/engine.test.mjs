@@ -1,0 +1,248 @@
+// The built package, driven in both browsers as a developer's page would: real weights, GPU (in software here) and CPU.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { MODEL, browserNames, launch, modelsFolder, startServer } from "./browsers.mjs";
+
+const MINUTE = 60_000;
+/** Copies from its own prompt, so that prompt lookup has something to find, and rambles, so that it also fails. */
+const PROMPT = "Say: one two three one two three one two three";
+const NGRAM = "drafter=ngram,num_speculative_tokens=4";
+
+/** Runs in the page: loads a model and asks it for each of `requests`; gives answers, chunks and facts, or the error. */
+async function ask({ load, source, requests }) {
+  const { Engine } = await import("/pkg/index.js");
+  const sources = {
+    url: (path) => path,
+    file: async (path) => new File([await (await fetch(path)).blob()], path.split("/").pop()),
+    stream: async (path) => (await fetch(path)).body,
+  };
+  const began = performance.now();
+  const progress = [];
+  let engine;
+  try {
+    const model = await sources[source ?? "url"](load.model);
+    engine = await Engine.load({ ...load, model, onProgress: (event) => progress.push(event) });
+    const load_ms = performance.now() - began;
+    const answers = [];
+    for (const request of requests) {
+      const stream = await engine.chat.completions.create({ ...request, stream: true, stream_options: { include_usage: true } });
+      const chunks = [];
+      for await (const chunk of stream) chunks.push(chunk);
+      answers.push(chunks);
+    }
+    return { model: engine.model, device: engine.device, reason: engine.deviceReason, load_ms, progress, answers };
+  } catch (error) {
+    return { error: { name: error.name, code: error.code, message: error.message, details: error.details }, ms: performance.now() - began };
+  } finally {
+    engine?.unload();
+  }
+}
+
+/** Text, tokens and last figures of a list of chunks; checks their shape on the way. */
+function read(chunks) {
+  for (const chunk of chunks) {
+    assert.equal(chunk.object, "chat.completion.chunk");
+    assert.equal(chunk.id, chunks[0].id);
+  }
+  assert.equal(chunks[0].choices[0].delta.role, "assistant");
+  const usage = chunks.at(-1).usage;
+  assert.deepEqual(chunks.at(-1).choices, []);
+  const last = chunks.at(-2);
+  assert.ok(last.choices[0].finish_reason, "the chunk before the usage says why the answer ended");
+  const pieces = chunks.flatMap((chunk) => chunk.foredraft.tokens);
+  const text = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("");
+  return { text, pieces, tokens: pieces.map(({ id }) => id), usage, finish: last.choices[0].finish_reason, ...last.foredraft };
+}
+
+function unwrap(result) {
+  assert.equal(result.error, undefined, `loading failed: ${JSON.stringify(result.error)}`);
+  return result;
+}
+
+const greedy = (speculation, max_tokens = 12) => ({
+  messages: [{ role: "user", content: PROMPT }],
+  max_tokens,
+  speculation,
+});
+
+for (const name of browserNames) {
+  describe(name, { concurrency: false }, () => {
+    let browser;
+    let server;
+    const texts = {};
+
+    before(async () => {
+      server = await startServer(modelsFolder());
+      browser = await launch(name);
+    }, { timeout: 2 * MINUTE });
+    after(async () => {
+      await browser?.close();
+      await server?.close();
+    });
+
+    /** A fresh page at an empty document of the server. */
+    async function inPage(work, ...args) {
+      const page = await browser.newPage();
+      try {
+        await page.goto(`${server.origin}/blank`);
+        return await page.evaluate(work, ...args);
+      } finally {
+        await page.close();
+      }
+    }
+
+    for (const device of ["gpu", "cpu"]) {
+      test(`${device}: the same tokens with and without speculation`, { timeout: 8 * MINUTE }, async (t) => {
+        server.requests.length = 0;
+        const load = { model: `/models/${MODEL}`, device, context: 256 };
+        const result = unwrap(await inPage(ask, { load, requests: [greedy("off"), greedy(NGRAM)] }));
+        const [plain, drafted] = result.answers.map(read);
+        assert.equal(result.device.kind, device);
+
+        assert.match(plain.text.toLowerCase(), /one two three one two three/);
+        assert.deepEqual(drafted.tokens, plain.tokens, "speculation changed the tokens");
+        assert.equal(drafted.text, plain.text);
+        texts[device] = plain.text;
+
+        assert.equal(plain.speculation.active, false);
+        assert.ok(plain.pieces.every((piece) => piece.source === "target" && !piece.accepted));
+        const { accepted, drafted: proposed } = drafted.speculation;
+        assert.ok(accepted > 0 && accepted < proposed, `accepted ${accepted} of ${proposed}, expected some and not all`);
+        const marked = drafted.pieces.filter((piece) => piece.accepted);
+        assert.ok(marked.length > 0 && marked.every((piece) => piece.source === "ngram"));
+        const details = drafted.usage.completion_tokens_details;
+        assert.equal(details.accepted_prediction_tokens, marked.length);
+        assert.equal(details.rejected_prediction_tokens, proposed - accepted);
+        assert.equal(drafted.usage.completion_tokens, drafted.tokens.length);
+        assert.ok(drafted.usage.prompt_tokens_details.cached_tokens > 0, "the second request finds the prompt in the KV cache");
+        if (device === "gpu") {
+          for (const { speculation } of [plain, drafted]) {
+            assert.equal(speculation.submits, speculation.rounds, "one submit a round");
+            assert.equal(speculation.maps, speculation.rounds, "one map a round");
+          }
+        }
+
+        const ranges = server.requests.filter((line) => line.startsWith(`GET /models/${MODEL} bytes=`));
+        assert.ok(ranges.length > 10, `the model was read in ${ranges.length} ranges`);
+        assert.ok(result.progress.some(({ progress }) => progress > 0.3 && progress < 0.95), "progress is reported on the way");
+        t.diagnostic(`${result.device.name}: loaded in ${(result.load_ms / 1000).toFixed(1)} s; text: ${JSON.stringify(plain.text)}`);
+        for (const [mode, { timings, speculation }] of [["off", plain], ["ngram", drafted]]) {
+          const acceptance = mode === "off" ? "" : `, accepted ${speculation.accepted} of ${speculation.drafted}`;
+          t.diagnostic(`${mode}: ${timings.tokens_per_second.toFixed(2)} tokens/s, prefill ${(timings.prefill_ms / 1000).toFixed(1)} s${acceptance}`);
+        }
+      });
+    }
+
+    test("a File and a ReadableStream give what a URL gives", { timeout: 4 * MINUTE }, async () => {
+      for (const [source, path] of [["file", `/models/${MODEL}`], ["stream", `/plain/${MODEL}`]]) {
+        const load = { model: path, device: "cpu", context: 128 };
+        const result = unwrap(await inPage(ask, { load, source, requests: [greedy("auto")] }));
+        assert.equal(read(result.answers[0]).text, texts.cpu, source);
+      }
+    });
+
+    test("a server without ranges is read as one stream", { timeout: 2 * MINUTE }, async () => {
+      const load = { model: `/plain/${MODEL}`, device: "cpu", context: 128 };
+      const result = unwrap(await inPage(ask, { load, requests: [greedy("auto", 4)] }));
+      assert.ok(texts.cpu.startsWith(read(result.answers[0]).text));
+    });
+
+    test("connections that drop are taken up where they broke", { timeout: 2 * MINUTE }, async () => {
+      const load = { model: `/drop/${3 << 20}/${MODEL}`, device: "cpu", context: 128 };
+      const result = unwrap(await inPage(ask, { load, requests: [greedy("auto", 4)] }));
+      assert.ok(texts.cpu.startsWith(read(result.answers[0]).text));
+    });
+
+    test("a signal, a break and an unload end the work soon, and the engine goes on", { timeout: 4 * MINUTE }, async () => {
+      const result = await inPage(async (model) => {
+        const { Engine } = await import("/pkg/index.js");
+        const engine = await Engine.load({ model, device: "cpu", context: 512 });
+        const messages = [{ role: "user", content: "Count from one to one hundred." }];
+        const request = { messages, max_tokens: 300, speculation: "off", stream: true };
+
+        const abort = new AbortController();
+        let abortedAt = 0;
+        let finish;
+        let chunks = 0;
+        for await (const chunk of await engine.chat.completions.create(request, { signal: abort.signal })) {
+          finish = chunk.choices[0].finish_reason;
+          if (++chunks === 3) {
+            abort.abort();
+            abortedAt = performance.now();
+          }
+        }
+        const abort_ms = performance.now() - abortedAt;
+
+        for await (const _ of await engine.chat.completions.create(request)) break;
+        const brokeAt = performance.now();
+        const again = await engine.chat.completions.create({ messages, max_tokens: 2, speculation: "off" });
+        const break_ms = performance.now() - brokeAt;
+
+        let early;
+        try {
+          await engine.chat.completions.create(request, { signal: AbortSignal.abort() });
+        } catch (error) {
+          early = error.code;
+        }
+        const running = engine.chat.completions.create({ ...request, stream: false });
+        setTimeout(() => engine.unload(), 50);
+        const unloaded = await running.then(() => "finished", (error) => error.code);
+        const after = await engine.completions.create({ prompt: "x" }).then(() => "finished", (error) => error.code);
+        return { finish, chunks, abort_ms, break_ms, again, early, unloaded, after };
+      }, `/models/${MODEL}`);
+      assert.equal(result.finish, "abort");
+      assert.ok(result.chunks < 20, `${result.chunks} chunks came after the abort`);
+      assert.ok(result.abort_ms < 2000, `the abort took ${result.abort_ms} ms`);
+      assert.equal(result.again.object, "chat.completion");
+      assert.equal(result.again.usage.completion_tokens, 2);
+      assert.ok(result.break_ms < 20_000, `the next request took ${result.break_ms} ms: the one that was left still ran`);
+      assert.equal(result.early, "aborted");
+      assert.equal(result.unloaded, "unloaded");
+      assert.equal(result.after, "unloaded");
+    });
+
+    test("a load can be given up", { timeout: MINUTE }, async () => {
+      const code = await inPage(async (model) => {
+        const { Engine } = await import("/pkg/index.js");
+        const abort = new AbortController();
+        const onProgress = ({ stage }) => stage === "weights" && abort.abort();
+        return Engine.load({ model, device: "cpu", signal: abort.signal, onProgress }).then(() => "loaded", (error) => error.code);
+      }, `/models/${MODEL}`);
+      assert.equal(code, "aborted");
+    });
+
+    test("what is wrong with a model or a request is a typed error, at once", { timeout: 2 * MINUTE }, async () => {
+      const cpu = { device: "cpu", context: 128 };
+      const model = `/models/${MODEL}`;
+      const cases = [
+        [{ ...cpu, model: "/models/none.gguf" }, [], "download_failed", /404/],
+        [{ ...cpu, model: "/index.html" }, [], "not_gguf", /GGUF/],
+        [{ ...cpu, model: `/cut/1000000/${MODEL}` }, [], "truncated", /1000000/],
+        [{ ...cpu, model: `/cut/50000000/${MODEL}` }, [], "truncated", /50000000/],
+        [{ ...cpu, model: "http://127.0.0.1:1/x.gguf" }, [], "download_failed", /127\.0\.0\.1:1/],
+        [{ ...cpu, model, context: 10_000_000 }, [], "bad_option", /context/],
+        [{ ...cpu, model, speculation: "drafter=magic" }, [], "bad_option", /magic/],
+        [{ ...cpu, model }, [{ ...greedy("off"), temperature: -1 }], "bad_option", /temperature/],
+        [{ ...cpu, model, context: 32 }, [greedy("off")], "prompt_too_long", /32/],
+      ];
+      for (const [load, requests, code, message] of cases) {
+        const { error, ms } = await inPage(ask, { load, requests });
+        assert.ok(error, `${load.model}: expected ${code}, it loaded`);
+        assert.equal(error.name, "ForedraftError");
+        assert.equal(error.code, code, `${load.model}: ${error.message}`);
+        assert.match(error.message, message);
+        assert.ok(ms < 30_000, `${code} took ${ms} ms`);
+      }
+    });
+
+    test("every shader compiles", { timeout: 10 * MINUTE }, async (t) => {
+      const report = await inPage(async () => {
+        const { checkShaders } = await import("/pkg/index.js");
+        return checkShaders().catch((error) => ({ error: `${error.code}: ${error.message}` }));
+      });
+      assert.equal(report.error, undefined);
+      assert.ok(report.compiled.length > 90, `${report.compiled.length} shaders`);
+      t.diagnostic(`${report.compiled.length} shaders in ${(report.duration_ms / 1000).toFixed(1)} s`);
+    });
+  });
+}
