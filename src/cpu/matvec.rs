@@ -74,11 +74,9 @@ pub(super) fn rows<D: Decode>(input: &simd::Rows<'_>, first_row: usize, products
 #[inline(always)]
 fn rows_of<D: Decode, const MAX: usize>(input: &simd::Rows<'_>, count: usize, first_row: usize, products: &mut [f32]) {
     let blocks = input.cols / BLOCK;
-    let mut weights = [0.0f32; BLOCK];
     for (row, products) in products.chunks_exact_mut(count).enumerate() {
         let mut lanes = [[0.0f32; 8]; MAX];
-        for block in 0..blocks {
-            D::block(input.quants, input.scales, (first_row + row) * blocks + block, &mut weights);
+        D::row(input.quants, input.scales, (first_row + row) * blocks, blocks, |block, weights| {
             for (column, lanes) in lanes.iter_mut().enumerate().take(count) {
                 let x = &input.x[column * input.cols + block * BLOCK..][..BLOCK];
                 for (l, lane) in lanes.iter_mut().enumerate() {
@@ -86,7 +84,7 @@ fn rows_of<D: Decode, const MAX: usize>(input: &simd::Rows<'_>, count: usize, fi
                         + (weights[16 + l] * x[16 + l] + weights[24 + l] * x[24 + l]);
                 }
             }
-        }
+        });
         for (product, l) in products.iter_mut().zip(&lanes) {
             *product = ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
         }

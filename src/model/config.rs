@@ -121,11 +121,11 @@ impl ModelConfig {
         let wrong = |field: &str, found: String, expected: &str| {
             Err(Error::BadHeader { what: meta.what.clone(), field: key(field), found, expected: expected.to_owned() })
         };
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             let expected = format!("a divisor of {} heads", self.heads);
             return wrong("attention.head_count_kv", self.kv_heads.to_string(), &expected);
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return wrong("attention.key_length", self.head_dim.to_string(), "an even number");
         }
         let rotated = meta.opt_u32(&key("rope.dimension_count"))?.map_or(self.head_dim, |found| found as usize);
@@ -138,7 +138,7 @@ impl ModelConfig {
             return wrong("attention.value_length", value_length.to_string(), &expected);
         }
         for (field, size) in [("embedding_length", self.width), ("feed_forward_length", self.feed_forward)] {
-            if size % 32 != 0 {
+            if !size.is_multiple_of(32) {
                 return wrong(field, size.to_string(), "a multiple of 32");
             }
         }
@@ -151,7 +151,7 @@ impl ModelConfig {
     /// Whether a layer sees only the last [`ModelConfig::window`] positions.
     pub fn is_local(&self, layer: usize) -> bool {
         let every = self.architecture.global_every as usize;
-        every > 0 && (layer + 1) % every != 0
+        every > 0 && !(layer + 1).is_multiple_of(every)
     }
 
     /// Rows of the query, key and value matrices.

@@ -218,7 +218,7 @@ impl<'a> Recorder<'a> {
         });
         steps.push(Step::Attention { qkv: self.qkv, k_cache, v_cache, partial: self.partial, shape });
         steps.push(Step::AttentionCombine { partial: self.partial, out: self.attended, shape });
-        self.into_stream(steps, &layer.attn_output, self.attended, layer.post_attn_norm);
+        self.add_to_stream(steps, &layer.attn_output, self.attended, layer.post_attn_norm);
     }
 
     fn feed_forward(&self, steps: &mut Vec<Step>, layer: &Layer<Matrix, BufferId>) {
@@ -230,11 +230,11 @@ impl<'a> Recorder<'a> {
             width: self.config.feed_forward as u32,
             gate: self.config.architecture.gate,
         });
-        self.into_stream(steps, &layer.down, self.inner, layer.post_ffn_norm);
+        self.add_to_stream(steps, &layer.down, self.inner, layer.post_ffn_norm);
     }
 
     /// Adds `matrix * input` to the stream, through a norm where the architecture has one there.
-    fn into_stream(&self, steps: &mut Vec<Step>, matrix: &Matrix, input: BufferId, post_norm: Option<BufferId>) {
+    fn add_to_stream(&self, steps: &mut Vec<Step>, matrix: &Matrix, input: BufferId, post_norm: Option<BufferId>) {
         let group = std::slice::from_ref(matrix);
         match post_norm {
             None => self.product(steps, group, input, self.x, true),

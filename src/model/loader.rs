@@ -91,7 +91,7 @@ impl<'a> Placement<'a> {
     }
 
     fn vector(&mut self, spec: &VectorSpec) -> Result<BufferId> {
-        let buffer = self.executor.alloc(&spec.tensors[0].0, spec.len())?;
+        let buffer = self.executor.alloc(&spec.tensors[0].0, spec.floats())?;
         let mut offset = 0;
         for (name, len) in &spec.tensors {
             self.places.insert(name.clone(), Place::Floats { buffer, offset });

@@ -31,7 +31,7 @@ impl MemoryPlan {
             let matrices = layer.qkv.iter().chain(&layer.gate_up).chain([&layer.attn_output, &layer.down]);
             let vectors = [Some(&layer.attn_norm), Some(&layer.ffn_norm), layer.qk_norm.as_ref()];
             let post = [layer.post_attn_norm.as_ref(), layer.post_ffn_norm.as_ref()];
-            let floats: usize = vectors.into_iter().chain(post).flatten().map(VectorSpec::len).sum();
+            let floats: usize = vectors.into_iter().chain(post).flatten().map(VectorSpec::floats).sum();
             matrices.map(MatrixSpec::bytes).sum::<u64>() + 4 * floats as u64
         });
         let head = tensors.head.as_ref().map_or(0, MatrixSpec::bytes);

@@ -84,7 +84,7 @@ pub struct VectorSpec {
 
 impl VectorSpec {
     /// Elements in all.
-    pub fn len(&self) -> usize {
+    pub fn floats(&self) -> usize {
         self.tensors.iter().map(|(_, len)| len).sum()
     }
 }
@@ -164,7 +164,7 @@ impl Files<'_> {
 
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<MatrixSpec> {
         let layout = self.find(name, &[rows as u64, cols as u64])?.format.layout();
-        if cols % BLOCK != 0 {
+        if !cols.is_multiple_of(BLOCK) {
             let expected = format!("rows of a multiple of {BLOCK}");
             let (tensor, found) = (name.to_owned(), format!("[{rows}, {cols}]"));
             return Err(Error::TensorShape { tensor, found, expected });

@@ -1,4 +1,5 @@
 //! Engines for tests: the real models of `FOREDRAFT_TEST_MODELS`, or files made in memory.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
 use foredraft::generation::{Generation, Prompt, Request};
