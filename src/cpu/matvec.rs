@@ -3,7 +3,7 @@
 use super::{Buffers, simd};
 use crate::plan::{BufferId, Columns, MAX_COLUMNS, MatrixPart, Params};
 use crate::runtime::parallel_chunks;
-use crate::weights::decode::Decode;
+use crate::weights::decode::{Decode, VisitBlock};
 use crate::weights::format::BLOCK;
 
 /// Rows that one task computes: enough work to be worth a task.
@@ -75,18 +75,31 @@ pub(super) fn rows<D: Decode>(input: &simd::Rows<'_>, first_row: usize, products
 fn rows_of<D: Decode, const MAX: usize>(input: &simd::Rows<'_>, count: usize, first_row: usize, products: &mut [f32]) {
     let blocks = input.cols / BLOCK;
     for (row, products) in products.chunks_exact_mut(count).enumerate() {
-        let mut lanes = [[0.0f32; 8]; MAX];
-        D::row(input.quants, input.scales, (first_row + row) * blocks, blocks, |block, weights| {
-            for (column, lanes) in lanes.iter_mut().enumerate().take(count) {
-                let x = &input.x[column * input.cols + block * BLOCK..][..BLOCK];
-                for (l, lane) in lanes.iter_mut().enumerate() {
-                    *lane += (weights[l] * x[l] + weights[8 + l] * x[8 + l])
-                        + (weights[16 + l] * x[16 + l] + weights[24 + l] * x[24 + l]);
-                }
-            }
-        });
-        for (product, l) in products.iter_mut().zip(&lanes) {
+        let mut sums = Sums { x: input.x, cols: input.cols, count, lanes: [[0.0f32; 8]; MAX] };
+        D::row(input.quants, input.scales, (first_row + row) * blocks, blocks, &mut sums);
+        for (product, l) in products.iter_mut().zip(&sums.lanes) {
             *product = ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
+        }
+    }
+}
+
+/// The sums of one row, by column and lane.
+struct Sums<'a, const MAX: usize> {
+    x: &'a [f32],
+    cols: usize,
+    count: usize,
+    lanes: [[f32; 8]; MAX],
+}
+
+impl<const MAX: usize> VisitBlock for Sums<'_, MAX> {
+    #[inline(always)]
+    fn block(&mut self, index: usize, weights: &[f32; BLOCK]) {
+        for (column, lanes) in self.lanes.iter_mut().enumerate().take(self.count) {
+            let x = &self.x[column * self.cols + index * BLOCK..][..BLOCK];
+            for (l, lane) in lanes.iter_mut().enumerate() {
+                *lane += (weights[l] * x[l] + weights[8 + l] * x[8 + l])
+                    + (weights[16 + l] * x[16 + l] + weights[24 + l] * x[24 + l]);
+            }
         }
     }
 }

@@ -28,10 +28,10 @@ pub trait Decode {
         Self::weights(quants, block, Self::factors(scales, block), out);
     }
 
-    /// Decodes blocks `first .. first + count`, a row, and calls `visit` with the number of each within the row and its
-    /// weights: the fast way, since scales are decoded eight blocks at a time.
+    /// Decodes blocks `first .. first + count`, a row, and shows each to `visitor` with its number within the row: the fast
+    /// way, since scales are decoded eight blocks at a time.
     #[inline(always)]
-    fn row(quants: &[u32], scales: &[u32], first: usize, count: usize, mut visit: impl FnMut(usize, &[f32; BLOCK])) {
+    fn row(quants: &[u32], scales: &[u32], first: usize, count: usize, visitor: &mut impl VisitBlock) {
         let words = Self::LAYOUT.quant_words();
         let mut out = [0.0; BLOCK];
         let mut done = 0;
@@ -41,15 +41,22 @@ pub trait Decode {
             let quants = &quants[(first + done) * words..][..8 * words];
             for j in 0..8 {
                 Self::weights(quants, j, (one[j], two[j]), &mut out);
-                visit(done + j, &out);
+                visitor.block(done + j, &out);
             }
             done += 8;
         }
         for j in done..count {
             Self::block(quants, scales, first + j, &mut out);
-            visit(j, &out);
+            visitor.block(j, &out);
         }
     }
+}
+
+/// What is done with the blocks of a row. A trait and not a closure, since a closure cannot be told to be inlined, and what
+/// is not inlined into a function with `#[target_feature]` is compiled without those features.
+pub trait VisitBlock {
+    /// Block `index` of the row. To be marked `#[inline(always)]`.
+    fn block(&mut self, index: usize, weights: &[f32; BLOCK]);
 }
 
 /// [`Layout::Q4`]
@@ -87,12 +94,19 @@ pub fn decode_block(layout: Layout, quants: &[u32], scales: &[u32], block: usize
     }
 }
 
+impl VisitBlock for Vec<f32> {
+    #[inline(always)]
+    fn block(&mut self, _: usize, weights: &[f32; BLOCK]) {
+        self.extend_from_slice(weights);
+    }
+}
+
 /// Decodes all blocks of `quants`, in order: whole tensors, for tables and tests.
 pub fn decode_all(layout: Layout, quants: &[u32], scales: &[u32]) -> Vec<f32> {
     fn all<D: Decode>(quants: &[u32], scales: &[u32]) -> Vec<f32> {
         let blocks = quants.len() / D::LAYOUT.quant_words();
         let mut weights = Vec::with_capacity(blocks * BLOCK);
-        D::row(quants, scales, 0, blocks, |_, block| weights.extend_from_slice(block));
+        D::row(quants, scales, 0, blocks, &mut weights);
         weights
     }
     match layout {
