@@ -563,8 +563,8 @@ fn busy_seconds() -> f64 {
 fn matvec_figures() {
     let gpu = gpu();
     let (rows, cols, matrices) = (1536, 576, 30);
-    for layout in [Layout::Q4, Layout::Q8, Layout::Q6K] {
-        let cols = if layout == Layout::Q6K { 512 } else { cols };
+    for layout in Layout::ALL {
+        let cols = if layout.scale_words().1 == 8 { 512 } else { cols };
         let mark = gpu.mark();
         let noise = Noise::new(1);
         let parts: Vec<MatrixPart> = (0..matrices).map(|_| matrix(&gpu, &noise, layout, rows, cols, 0)).collect();
