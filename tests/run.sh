@@ -38,7 +38,7 @@ if [ -n "${FOREDRAFT_TEST_FULL:-}" ]; then part_limit=36000; else part_limit=270
 logs=tests/out/logs
 rm -rf "$logs"
 mkdir -p "$logs"
-table="" details="" passed=0 failed=0 skipped=0 part_failed=0 finished=
+table="" details="" passed=0 failed=0 skipped=0 part_failed=0 finished="" group="" watchdog=""
 
 row() { table+=$(printf '%-34s %6s  %s' "$1" "$2" "$3")$'\n'; }
 
@@ -62,8 +62,8 @@ summary() {
   exit "$status"
 }
 trap summary EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'end_group && exit 130' INT
+trap 'end_group && exit 143' TERM
 
 # note PREFIX: lines of stdin into the details under the table.
 note() {
@@ -90,6 +90,35 @@ count_node() {
   note "skipped" < <(sed -nE -e 's/^ *ok [0-9]* - (.*# (SKIP|TODO).*)/\1/p' -e 's/^ *﹣ //p' "$1" | sort -u)
 }
 
+end_group() {
+  if [ -n "$group" ]; then kill -TERM -- "-$group" 2>/dev/null || true; fi
+  # KILL: bash may lose another signal while it starts the subshell.
+  if [ -n "$watchdog" ]; then kill -KILL -- "-$watchdog" 2>/dev/null || true; fi
+  group="" watchdog=""
+}
+
+# in_group LOG COMMAND...: runs the command in a process group of its own, so that browsers and test binaries end with it
+# however it ends. Its exit status comes in LOG.status, which is missing where the time was up.
+in_group() {
+  local log=$1 pipe
+  shift
+  set -m
+  {
+    set +e
+    (
+      set -e
+      "$@"
+    )
+    echo $? >"$log.status"
+  } </dev/null 2>&1 | tee "$log" &
+  pipe=$! group=$(jobs -p %%)
+  (sleep "$part_limit" && kill -TERM -- "-$group") >/dev/null 2>&1 &
+  watchdog=$!
+  set +m
+  wait "$pipe" || true
+  end_group
+}
+
 # part NAME COUNTER COMMAND...: runs the command with its output on the terminal and in a log. `part_failed` tells the
 # parts that build on it.
 part() {
@@ -97,13 +126,8 @@ part() {
   shift 2
   log=$logs/$(printf '%s' "$name" | tr -cs 'a-zA-Z0-9' -).log
   printf '\n==> %s\n' "$name"
-  set +e
-  (
-    set -e
-    "$@"
-  ) 2>&1 | tee "$log"
-  status=${PIPESTATUS[0]}
-  set -e
+  in_group "$log" "$@"
+  status=$(cat "$log.status" 2>/dev/null || echo 124)
   "$counter" "$log"
   if [ "$status" = 0 ] && [ $((good + bad)) = 0 ]; then
     # A suite in which nothing ran has shown nothing.
@@ -144,7 +168,7 @@ wasm_clippy() { RUSTFLAGS='--cfg getrandom_backend="wasm_js"' clippy --lib --tar
 
 # The compiler's warnings fail the build of the wasm too. cargo repeats them when there is nothing to build.
 web_build() {
-  limited "$part_limit" npm --prefix web run build 2>&1 | tee "$logs/web-build-output"
+  npm --prefix web run build 2>&1 | tee "$logs/web-build-output"
   if grep -E '^warning: .foredraft. .* generated' "$logs/web-build-output"; then return 1; fi
 }
 
@@ -159,7 +183,7 @@ run_rust() {
     return
   fi
   part "test models" count_check setup_models
-  part "cargo test" count_cargo limited "$part_limit" cargo test --locked --release --no-fail-fast
+  part "cargo test" count_cargo cargo test --locked --release --no-fail-fast
 }
 
 run_browser() {
@@ -175,7 +199,7 @@ run_browser() {
     return
   fi
   if [ "$only" = browser ]; then part "test models" count_check setup_models; fi
-  part "web tests" count_node limited "$part_limit" npm --prefix web test
+  part "web tests" count_node npm --prefix web test
 }
 
 if [ "$only" = rust ]; then setup "set up for Rust" setup_for_rust; else setup "set up" setup_for_all; fi

@@ -20,17 +20,9 @@ NODE_MAJOR=20
 say() { printf 'setup: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# limited SECONDS COMMAND...: with a time limit where the system has `timeout` (macOS has not). Away from a terminal the
-# command's children end with it; at one, Ctrl-C must reach them.
+# limited SECONDS COMMAND...: with a time limit where the system has `timeout` (macOS has not).
 limited() {
-  if ! have timeout; then
-    shift
-    "$@"
-  elif [ -t 0 ]; then
-    timeout --foreground "$@"
-  else
-    timeout "$@"
-  fi
+  if have timeout; then timeout "$@"; else shift && "$@"; fi
 }
 
 sha256_of() {

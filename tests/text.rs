@@ -490,6 +490,6 @@ fn gemmas_merges_are_built_quickly() {
     Tokenizer::from_metadata(metadata).unwrap();
     let seconds = started.elapsed().as_secs_f64();
     println!("Gemma's tokenizer: {seconds:.2} s");
-    // About 0.5 s optimised; the bound only tells it from a quadratic search.
-    assert!(seconds < 20.0, "{seconds} s");
+    // Under 1 s optimised on a quiet machine; the bound only tells it from a quadratic search.
+    assert!(seconds < 120.0, "{seconds} s");
 }

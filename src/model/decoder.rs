@@ -23,6 +23,8 @@ pub struct Model {
     pub kv: KvTokens,
     /// (columns, vocabulary) f32 of the last pass with a head.
     pub logits: BufferId,
+    /// Keys and values by layer: (kv_heads, capacity, head_dim/2) packed halves.
+    pub caches: Vec<[BufferId; 2]>,
     /// Embedding and layers by column bucket.
     bodies: [PlanId; COLUMN_BUCKETS.len()],
     /// Final norm and head by column bucket.
@@ -85,8 +87,8 @@ impl Model {
             bucket: MAX_COLUMNS,
             steps: vec![recorder.sample()],
         })?;
-        let logits = recorder.logits;
-        Ok(Model { config, context, memory, kv: KvTokens::default(), logits, bodies, heads, sample })
+        let (logits, caches) = (recorder.logits, recorder.caches);
+        Ok(Model { config, context, memory, kv: KvTokens::default(), logits, caches, bodies, heads, sample })
     }
 
     /// Slots of the KV cache.

@@ -46,8 +46,12 @@ impl Speculator {
             () if drafters.is_empty() => "off: as configured".to_owned(),
             () => format!("on: drafts by {}", names.join(", then ")),
         };
-        let length = Box::new(Fixed(config.num_speculative_tokens));
-        Ok(Speculator { drafters, length, rule: Box::new(Match), totals: Totals::default(), reason })
+        Ok(Speculator::with_parts(drafters, Box::new(Fixed(config.num_speculative_tokens)), reason))
+    }
+
+    /// A speculator of given parts: what a method's test needs, and what [`Speculator::new`] comes down to.
+    pub fn with_parts(drafters: Vec<Box<dyn Drafter>>, length: Box<dyn LengthPolicy>, reason: String) -> Speculator {
+        Speculator { drafters, length, rule: Box::new(Match), totals: Totals::default(), reason }
     }
 
     /// Whether anything can be drafted.

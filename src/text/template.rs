@@ -3,6 +3,9 @@
 //! The file is not trusted: a template sees the messages and nothing else, and runs on a budget of steps, of nested
 //! calls and of output. It behaves as in Hugging Face's transformers (`apply_chat_template`), which is what templates are
 //! written for: blocks trim their lines, `tojson` writes as Python does, `raise_exception` and `strftime_now` are there.
+//!
+//! What the budget does not bound is the memory of a string that a template doubles and doubles without printing it:
+//! minijinja has no hook there.
 
 use super::messages;
 use crate::error::{Error, Result};

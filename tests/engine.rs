@@ -1,0 +1,244 @@
+//! Requests as a caller sees them: events, stops, aborts, prefix reuse, and one typed error for every bad input.
+
+#[path = "support/engine.rs"]
+mod engine;
+#[path = "support/gguf.rs"]
+mod gguf;
+
+use engine::{bytes, load, request, run};
+use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
+use foredraft::error::Error;
+use foredraft::generation::{Prompt, Request};
+use foredraft::sampling::SamplingParams;
+use foredraft::summary::{Event, FinishReason};
+use foredraft::weights::format::Format;
+use foredraft::weights::metadata::Value;
+use futures_lite::future::block_on;
+
+fn options(file: Vec<u8>) -> LoadOptions {
+    let mut options = LoadOptions::new(bytes("tiny.gguf", file));
+    options.device = DeviceChoice::Cpu;
+    options
+}
+
+fn tiny() -> Engine {
+    load(options(gguf::tiny_llama()))
+}
+
+fn text(text: &str) -> Prompt {
+    Prompt::Text(text.to_owned())
+}
+
+fn load_error(options: LoadOptions) -> Error {
+    match block_on(Engine::load(options, &mut |_| {})) {
+        Ok(_) => panic!("this must not load"),
+        Err(error) => error,
+    }
+}
+
+fn generate_error(engine: &Engine, request: Request) -> Error {
+    block_on(engine.generate(request).finish()).expect_err("this must fail")
+}
+
+/// The tiny model with one metadata value changed, or taken out.
+fn with(key: &'static str, value: Option<Value>) -> Vec<u8> {
+    let mut metadata = gguf::tiny_llama_metadata();
+    metadata.retain(|(name, _)| *name != key);
+    metadata.extend(value.map(|value| (key, value)));
+    gguf::write(metadata, &gguf::tiny_llama_tensors())
+}
+
+#[test]
+fn chunks_add_up_to_the_summary() {
+    let engine = tiny();
+    let mut generation = engine.generate(request(text("hello"), 20));
+    let (mut joined, mut ids, mut pieces) = (String::new(), Vec::new(), String::new());
+    let summary = loop {
+        match block_on(generation.next()).expect("an event").expect("no error") {
+            Event::Chunk(chunk) => {
+                joined.push_str(&chunk.text);
+                ids.extend(chunk.tokens.iter().map(|token| token.id));
+                pieces.extend(chunk.tokens.iter().map(|token| token.text.as_str()));
+            }
+            Event::Done(summary) => break summary,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(block_on(generation.next()).is_none(), "nothing comes after the summary");
+    assert_eq!((joined, ids), (summary.text.clone(), summary.tokens.clone()));
+    assert!(summary.text.starts_with(&pieces), "only the flush at the end has no token");
+    assert_eq!(summary.finish_reason, FinishReason::Length);
+    assert_eq!(summary.usage.completion_tokens, 20);
+}
+
+#[test]
+fn a_follow_up_prefills_only_what_is_new() {
+    let engine = tiny();
+    let session = engine.session();
+    let first = run(session.generate(request(text("one two three"), 5)));
+    assert_eq!(first.usage.prompt_tokens_details.cached_tokens, 0);
+    let longer = format!("one two three{}", "!");
+    let second = run(session.generate(request(text(&longer), 5)));
+    assert_eq!(second.usage.prompt_tokens_details.cached_tokens, first.usage.prompt_tokens);
+    let fresh = run(tiny().generate(request(text(&longer), 5)));
+    assert_eq!(second.tokens, fresh.tokens, "a cached prefix changes nothing");
+}
+
+#[test]
+fn a_stop_string_ends_the_answer_and_is_not_part_of_it() {
+    let engine = tiny();
+    let whole = run(engine.generate(request(text("hello"), 20)));
+    let characters: Vec<char> = whole.text.chars().collect();
+    let stop: String = characters[6..9].iter().collect();
+    let mut stopped = request(text("hello"), 20);
+    stopped.stop = vec![stop.clone()];
+    let summary = run(engine.generate(stopped));
+    assert_eq!(summary.finish_reason, FinishReason::Stop);
+    assert_eq!(summary.text, whole.text[..whole.text.find(&stop).expect("it is there")]);
+}
+
+#[test]
+fn an_abort_ends_with_what_there_is() {
+    let engine = tiny();
+    let mut generation = engine.generate(request(text("hello"), 100));
+    let cancel = generation.cancel_handle();
+    assert!(matches!(block_on(generation.next()), Some(Ok(Event::Chunk(_)))));
+    cancel.cancel();
+    let Some(Ok(Event::Done(summary))) = block_on(generation.next()) else { panic!("expected the summary") };
+    assert_eq!(summary.finish_reason, FinishReason::Abort);
+    assert!(summary.usage.completion_tokens >= 1 && summary.usage.completion_tokens < 100);
+    assert_eq!(run(engine.generate(request(text("hello"), 3))).usage.completion_tokens, 3, "the engine goes on");
+}
+
+#[test]
+fn one_request_at_a_time() {
+    let engine = tiny();
+    let mut first = engine.generate(request(text("hello"), 50));
+    block_on(first.next()).expect("an event").expect("no error");
+    assert_eq!(generate_error(&engine, request(text("hello"), 5)).code(), "busy");
+    drop(first);
+    run(engine.generate(request(text("hello"), 5)));
+}
+
+#[test]
+fn a_damaged_file_is_named() {
+    let good = gguf::tiny_llama();
+    let code = |file: Vec<u8>| load_error(options(file)).code();
+    assert_eq!(code(b"<!doctype html>".to_vec()), "not_gguf");
+    assert_eq!(code(good[..good.len() - 4000].to_vec()), "truncated");
+    assert_eq!(code(good[..100].to_vec()), "truncated");
+    let mut absurd = good.clone();
+    absurd[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert_eq!(code(absurd), "bad_header");
+}
+
+#[test]
+fn a_model_that_cannot_run_is_refused_by_name() {
+    let unknown = load_error(options(with("general.architecture", Some(Value::String("rwkv7".to_owned())))));
+    assert!(matches!(&unknown, Error::UnsupportedArchitecture { found, .. } if found == "rwkv7"), "{unknown}");
+    let missing = load_error(options(with("llama.embedding_length", None)));
+    assert!(missing.to_string().contains("llama.embedding_length"), "{missing}");
+    let heads = load_error(options(with("llama.attention.head_count_kv", Some(Value::Uint(3)))));
+    assert!(heads.to_string().contains("llama.attention.head_count_kv is 3"), "{heads}");
+
+    let mut tensors = gguf::tiny_llama_tensors();
+    let lost = tensors.pop().expect("tensors").name;
+    let error = load_error(options(gguf::write(gguf::tiny_llama_metadata(), &tensors)));
+    assert!(matches!(&error, Error::MissingTensor { tensor, .. } if *tensor == lost), "{error}");
+
+    let mut tensors = gguf::tiny_llama_tensors();
+    tensors.push(gguf::Tensor::f32("blk.0.attn_q.bias", &[64], &[0.0; 64]));
+    let error = load_error(options(gguf::write(gguf::tiny_llama_metadata(), &tensors)));
+    assert!(error.to_string().contains("blk.0.attn_q.bias"), "an unused tensor would change the model: {error}");
+
+    let mut tensors = gguf::tiny_llama_tensors();
+    let wrong = tensors.iter_mut().find(|tensor| tensor.name == "blk.1.attn_norm.weight").expect("there");
+    *wrong = gguf::Tensor::new("blk.1.attn_norm.weight", &[32], Format::F32, vec![0; 128]);
+    let error = load_error(options(gguf::write(gguf::tiny_llama_metadata(), &tensors)));
+    assert!(matches!(&error, Error::TensorShape { tensor, .. } if tensor == "blk.1.attn_norm.weight"), "{error}");
+}
+
+#[test]
+fn a_draft_of_another_vocabulary_is_refused() {
+    let mut options = options(gguf::tiny_llama());
+    let Some(Value::Strings(mut tokens)) = gguf::tiny_llama_metadata()
+        .into_iter()
+        .find(|(key, _)| *key == "tokenizer.ggml.tokens")
+        .map(|(_, value)| value)
+    else {
+        panic!("tokens")
+    };
+    tokens.swap(40, 41);
+    options.draft_model = Some(bytes("draft.gguf", with("tokenizer.ggml.tokens", Some(Value::Strings(tokens)))));
+    let error = load_error(options);
+    assert_eq!(error.code(), "vocabulary_mismatch", "{error}");
+}
+
+#[test]
+fn options_are_checked_with_their_names() {
+    let engine = tiny();
+    let error = generate_error(&engine, request(text(""), 5));
+    assert_eq!(error.code(), "empty_prompt");
+    let error = generate_error(&engine, request(text(&"a".repeat(300)), 5));
+    assert!(matches!(error, Error::PromptTooLong { prompt_tokens: 300, context_tokens: 128 }), "{error}");
+    let error = generate_error(&engine, request(Prompt::Tokens(vec![1, 9999]), 5));
+    assert!(error.to_string().contains("9999"), "{error}");
+    let error = generate_error(&engine, request(text("a"), 0));
+    assert!(error.to_string().contains("max_tokens"), "{error}");
+    let bad = [
+        ("temperature", SamplingParams { temperature: -1.0, ..SamplingParams::default() }),
+        ("temperature", SamplingParams { temperature: f32::NAN, ..SamplingParams::default() }),
+        ("top_p", SamplingParams { top_p: 0.0, ..SamplingParams::default() }),
+        ("min_p", SamplingParams { min_p: 1.5, ..SamplingParams::default() }),
+        ("repeat_penalty", SamplingParams { repeat_penalty: 0.0, ..SamplingParams::default() }),
+        ("repeat_last_n", SamplingParams { repeat_last_n: 257, ..SamplingParams::default() }),
+        ("logit_bias", SamplingParams { logit_bias: vec![(300, 1.0)], ..SamplingParams::default() }),
+    ];
+    for (name, sampling) in bad {
+        let mut request = request(text("a"), 5);
+        request.sampling = sampling;
+        let error = generate_error(&engine, request);
+        assert_eq!(error.code(), "bad_option");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    let mut options = options(gguf::tiny_llama());
+    options.context = Some(1000);
+    let error = load_error(options);
+    assert!(error.to_string().contains("context is 1000") && error.to_string().contains("128"), "{error}");
+    let mut options = self::options(gguf::tiny_llama());
+    options.speculation = "drafter=model".parse().expect("valid");
+    let error = load_error(options);
+    assert!(error.to_string().contains("draft model"), "{error}");
+}
+
+#[test]
+fn a_lost_device_ends_the_stream_and_a_new_load_works() {
+    let mut options = options(gguf::tiny_llama());
+    options.device = DeviceChoice::Gpu;
+    let engine = load(options);
+    let mut generation = engine.generate(request(text("hello"), 100));
+    block_on(generation.next()).expect("an event").expect("no error");
+    engine.gpu().expect("a GPU").lose_device();
+    let error = loop {
+        match block_on(generation.next()) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break error,
+            None => panic!("the stream must end with an error"),
+        }
+    };
+    assert_eq!(error.code(), "device_lost", "{error}");
+    assert!(block_on(generation.next()).is_none());
+    let mut options = self::options(gguf::tiny_llama());
+    options.device = DeviceChoice::Gpu;
+    run(load(options).generate(request(text("hello"), 3)));
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_with_its_plan() {
+    let mut options = options(with("llama.context_length", Some(Value::Uint(1 << 24))));
+    options.context = Some(1 << 24);
+    options.device = DeviceChoice::Gpu;
+    let error = load_error(options);
+    assert_eq!(error.code(), "out_of_memory", "{error}");
+    assert!(error.to_string().contains("KV of 16777216 tokens"), "{error}");
+}

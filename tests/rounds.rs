@@ -1,0 +1,142 @@
+//! A thousand rounds of random accept and reject leave the KV cache and the logits as a fresh decode of the same tokens
+//! would, bit for bit, on both executors.
+
+#[path = "support/engine.rs"]
+mod engine;
+#[path = "support/gguf.rs"]
+mod gguf;
+
+use engine::{DEVICES, bytes, load};
+use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
+use foredraft::error::Result;
+use foredraft::plan::{MAX_COLUMNS, Params, Submission};
+use foredraft::sampling::SamplingParams;
+use foredraft::speculate::Speculator;
+use foredraft::speculate::drafters::{Draft, DraftContext, Drafter};
+use foredraft::speculate::length::Fixed;
+use foredraft::speculate::outcome::RoundOutcome;
+use foredraft::speculate::tree::TokenTree;
+use futures_lite::future::block_on;
+
+/// Drafts what the target will say, up to a random place where it errs, in random lengths.
+struct Oracle {
+    text: Vec<u32>,
+    random: gguf::Random,
+}
+
+impl Drafter for Oracle {
+    fn name(&self) -> &'static str {
+        "oracle"
+    }
+
+    fn default_tokens(&self) -> usize {
+        MAX_COLUMNS - 1
+    }
+
+    fn draft(&mut self, context: &DraftContext<'_>, budget: usize) -> Result<Option<Draft>> {
+        let at = context.tokens.len();
+        let len = (self.random.next() as usize % MAX_COLUMNS).min(budget).min(self.text.len() - at);
+        let mut draft = self.text[at..at + len].to_vec();
+        let wrong = self.random.next() as usize % (2 * MAX_COLUMNS);
+        if let Some(token) = draft.get_mut(wrong) {
+            *token = (*token + 1) % 256;
+        }
+        let root = context.tokens[at - 1];
+        Ok((len > 0).then(|| Draft::host(TokenTree::chain(root, &draft, "oracle"), root)))
+    }
+
+    fn observe(&mut self, _: &RoundOutcome) {}
+}
+
+fn tiny(device: DeviceChoice) -> Engine {
+    let mut options = LoadOptions::new(bytes("tiny.gguf", gguf::tiny_llama()));
+    options.device = device;
+    load(options)
+}
+
+/// Everything the model left on the device after `tokens`: caches up to their length, and the last row of logits.
+fn left_behind(engine: &Engine, len: usize) -> Vec<Vec<u32>> {
+    let (target, executor) = (engine.target(), engine.executor());
+    let config = &target.config;
+    let row = config.head_dim / 2;
+    let mut all = Vec::new();
+    for &buffer in target.caches.iter().flatten() {
+        let words = config.kv_heads * target.capacity() * row;
+        let cache = block_on(executor.read(buffer, 0, words)).expect("read");
+        all.extend(cache.chunks(target.capacity() * row).map(|head| head[..len * row].to_vec()));
+    }
+    all
+}
+
+fn rounds_on(device: DeviceChoice) {
+    let (engine, fresh) = (tiny(device), tiny(device));
+    let (target, executor) = (engine.target(), engine.executor());
+    let (mut rounds, mut accepted, mut drafted) = (0, 0, 0);
+    let mut seed = 0;
+    while rounds < 1000 {
+        seed += 1;
+        let sampling = SamplingParams { temperature: 1.0, seed, ..SamplingParams::default() };
+        // What plain decoding says, one column at a time, on an engine of its own.
+        let mut text = vec![65 + seed as u32 % 26, 66];
+        fresh.target().kv.rollback(0);
+        decode(&fresh, &text[..1]);
+        let mut plain = Speculator::with_parts(Vec::new(), Box::new(Fixed(None)), "off".to_owned());
+        while text.len() < target.context {
+            let round = plain.round(fresh.executor(), fresh.target(), &text, &sampling, usize::MAX);
+            text.push(block_on(round).expect("round").verdict.next);
+        }
+        let drafters: Vec<Box<dyn Drafter>> = vec![Box::new(Oracle { text: text.clone(), random: gguf::Random(seed) })];
+        let mut speculator = Speculator::with_parts(drafters, Box::new(Fixed(None)), "on".to_owned());
+        let mut tokens = text[..2].to_vec();
+        target.kv.rollback(0);
+        decode(&engine, &tokens[..1]);
+        while tokens.len() < text.len() {
+            let max_new = text.len() - tokens.len();
+            let round = speculator.round(executor, target, &tokens, &sampling, max_new);
+            let outcome = block_on(round).expect("round");
+            tokens.extend(outcome.accepted());
+            tokens.push(outcome.verdict.next);
+        }
+        assert_eq!(tokens, text, "seed {seed} on {device:?}");
+        let len = text.len() - 1;
+        assert_eq!(target.kv.len(), len, "the last token is not in the cache yet");
+        assert!(
+            left_behind(&engine, len) == left_behind(&fresh, len),
+            "keys or values differ, seed {seed}, {device:?}"
+        );
+        assert!(logits(&engine, &text) == logits(&fresh, &text), "logits differ, seed {seed}, {device:?}");
+        rounds += speculator.totals.rounds;
+        accepted += speculator.totals.accepted;
+        drafted += speculator.totals.drafted;
+    }
+    println!("{device:?}: {rounds} rounds, {accepted} of {drafted} drafts accepted");
+    assert!(accepted > 1000 && drafted - accepted > 1000, "{accepted} of {drafted}");
+}
+
+/// Puts tokens into the cache one by one.
+fn decode(engine: &Engine, tokens: &[u32]) {
+    for &token in tokens {
+        let runs = engine.target().pass(Params::chain(1, engine.target().kv.len(), 0), false);
+        let submission = Submission { tokens: vec![(0, vec![token])], runs, read: (0, 1) };
+        let ticket = engine.executor().submit(submission).expect("submit");
+        block_on(engine.executor().finish(ticket)).expect("finish");
+        engine.target().kv.extend(&[token]);
+    }
+}
+
+/// The row of the last token, which is not in the cache yet.
+fn logits(engine: &Engine, text: &[u32]) -> Vec<u32> {
+    let (target, executor) = (engine.target(), engine.executor());
+    let mut params = Params::chain(1, text.len() - 1, 0);
+    params.logit_cols = 1;
+    let runs = target.pass(params, false);
+    let submission = Submission { tokens: vec![(0, vec![text[text.len() - 1]])], runs, read: (0, 1) };
+    let ticket = executor.submit(submission).expect("submit");
+    block_on(executor.finish(ticket)).expect("finish");
+    block_on(executor.read(target.logits, 0, target.config.vocabulary)).expect("read")
+}
+
+#[test]
+fn a_thousand_rounds_leave_no_trace() {
+    DEVICES.into_iter().for_each(rounds_on);
+}
