@@ -15,12 +15,18 @@ mkdirSync(outDir, { recursive: true });
 
 /** Name of the small real model, inside the folder of models. */
 export const MODEL = "smollm2-135m-instruct.gguf";
+/** The same with layers left out, so that it disagrees at times. */
+export const DRAFT = "smollm2-draft.gguf";
+/** A model with another vocabulary. */
+export const GEMMA = "gemma-3-270m.gguf";
 
 /** The folder of models; a test without them fails and says what is missing. */
 export function modelsFolder() {
   const folder = process.env.FOREDRAFT_TEST_MODELS;
-  if (!folder || !existsSync(path.join(folder, MODEL))) {
-    throw new Error(`FOREDRAFT_TEST_MODELS must name a folder with ${MODEL} (tests/setup.sh fetches it); it is ${folder ?? "not set"}`);
+  const missing = [MODEL, DRAFT, GEMMA].filter((name) => !folder || !existsSync(path.join(folder, name)));
+  if (missing.length > 0) {
+    const needs = `a folder with ${missing.join(", ")} (tests/setup.sh provides them)`;
+    throw new Error(`FOREDRAFT_TEST_MODELS must name ${needs}; it is ${folder ?? "not set"}`);
   }
   return folder;
 }

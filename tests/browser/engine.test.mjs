@@ -1,7 +1,7 @@
 // The built package, driven in both browsers as a developer's page would: real weights, GPU (in software here) and CPU.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { MODEL, browserNames, launch, modelsFolder, startServer } from "./browsers.mjs";
+import { DRAFT, GEMMA, MODEL, browserNames, launch, modelsFolder, startServer } from "./browsers.mjs";
 
 const MINUTE = 60_000;
 /** Copies from its own prompt, so that prompt lookup has something to find, and rambles, so that it also fails. */
@@ -134,6 +134,24 @@ for (const name of browserNames) {
         }
       });
     }
+
+    test("a draft model drafts, and the tokens stay the same", { timeout: 3 * MINUTE }, async (t) => {
+      const load = { model: `/models/${MODEL}`, draftModel: `/models/${DRAFT}`, device: "cpu", context: 128 };
+      const result = unwrap(await inPage(ask, { load, requests: [greedy("drafter=model,num_speculative_tokens=3"), greedy("off")] }));
+      const [drafted, plain] = result.answers.map(read);
+      assert.equal(plain.text, texts.cpu);
+      assert.deepEqual(drafted.tokens, plain.tokens);
+      const { accepted, drafted: proposed } = drafted.speculation;
+      assert.ok(accepted > 0 && accepted < proposed, `accepted ${accepted} of ${proposed}, expected some and not all`);
+      assert.ok(drafted.pieces.some((piece) => piece.accepted && piece.source === "model"));
+      t.diagnostic(`accepted ${accepted} of ${proposed}`);
+    });
+
+    test("a draft model of another family is refused", { timeout: MINUTE }, async () => {
+      const load = { model: `/models/${MODEL}`, draftModel: `/models/${GEMMA}`, device: "cpu", context: 128 };
+      const { error } = await inPage(ask, { load, requests: [] });
+      assert.equal(error?.code, "vocabulary_mismatch", JSON.stringify(error));
+    });
 
     test("a File and a ReadableStream give what a URL gives", { timeout: 4 * MINUTE }, async () => {
       for (const [source, path] of [["file", `/models/${MODEL}`], ["stream", `/plain/${MODEL}`]]) {
