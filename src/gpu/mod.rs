@@ -65,11 +65,17 @@ pub struct KernelChoice {
 impl GpuExecutor {
     /// Opens a device. Fails with `NoAdapter`, naming what was found, where there is none of the kind.
     pub async fn request(choice: AdapterChoice) -> Result<GpuExecutor> {
+        GpuExecutor::request_with(choice, None).await
+    }
+
+    /// The same with a geometry given instead of decided: so that tests can run what other devices would.
+    pub async fn request_with(choice: AdapterChoice, geometry: Option<Geometry>) -> Result<GpuExecutor> {
         let adapter = adapter::choose(choice).await?;
         let report = adapter::report(&adapter);
         let (device, queue) = adapter::open(&adapter).await?;
         let faults = fault::Faults::watch(&device, &report.name);
-        let geometry = if report.software { Geometry::SOFTWARE } else { Geometry::HARDWARE };
+        let decided = if report.software { Geometry::SOFTWARE } else { Geometry::HARDWARE };
+        let geometry = geometry.unwrap_or(decided);
         let params = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("params"),
             size: run::SLOT_BYTES * run::RUNS_PER_SUBMIT as u64,

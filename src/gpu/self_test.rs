@@ -114,8 +114,7 @@ impl GpuExecutor {
                 let (sum, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
                 let found = f64::from(f32::from_bits(found[column * ROWS + row]));
                 let difference = (found - sum).abs() / size.max(f64::MIN_POSITIVE);
-                // Written so that a NaN fails as well.
-                if !(difference <= TOLERANCE) {
+                if difference.is_nan() || difference > TOLERANCE {
                     return Err(Error::SelfTest {
                         kernel: format!("matvec {}", layout.name()),
                         device: self.report.name.clone(),

@@ -1,16 +1,22 @@
 //! A GPU to test on, and short ways to use an executor.
 
+use foredraft::gpu::kernels::Geometry;
 use foredraft::gpu::{AdapterChoice, GpuExecutor};
 use foredraft::plan::{BufferId, Executor, Params, Plan, Step, Submission};
 use futures_lite::future::block_on;
 
 /// Any adapter, software ones included. A test that gets none fails and says what to install.
 pub(crate) fn gpu() -> GpuExecutor {
+    gpu_with(None)
+}
+
+/// The same with another geometry than the device would choose.
+pub(crate) fn gpu_with(geometry: Option<Geometry>) -> GpuExecutor {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: the value is the same from every thread, and nothing here reads the environment while it is set first.
         unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
     }
-    block_on(GpuExecutor::request(AdapterChoice::Any)).unwrap_or_else(|error| {
+    block_on(GpuExecutor::request_with(AdapterChoice::Any, geometry)).unwrap_or_else(|error| {
         panic!("{error}. These tests need a Vulkan driver: on Debian `apt-get install mesa-vulkan-drivers libvulkan1`")
     })
 }
