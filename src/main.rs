@@ -110,19 +110,19 @@ mod native {
         #[arg(long)]
         max_tokens: Option<usize>,
         /// 0 is greedy.
-        #[arg(long, default_value_t = 0.0)]
+        #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
         temperature: f32,
         /// Keep the k likeliest tokens; 0 keeps all.
         #[arg(long, default_value_t = 0)]
         top_k: u32,
         /// Keep the smallest set of this probability; 1 keeps all.
-        #[arg(long, default_value_t = 1.0)]
+        #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
         top_p: f32,
         /// Keep tokens at least this likely relative to the likeliest; 0 keeps all.
-        #[arg(long, default_value_t = 0.0)]
+        #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
         min_p: f32,
         /// Makes recent tokens less likely; 1 is off.
-        #[arg(long, default_value_t = 1.0)]
+        #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
         repeat_penalty: f32,
         /// Same seed, same text.
         #[arg(long, default_value_t = 0)]

@@ -4,8 +4,9 @@
 #[path = "support/engine.rs"]
 mod engine;
 
-use engine::{all_prompts, full, prompt, request, run, smollm2};
-use foredraft::engine::{DeviceChoice, Engine};
+use engine::{DEVICES, all_prompts, full, load, model, prompt, request, run, smollm2};
+use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
+use foredraft::generation::Prompt;
 use foredraft::sampling::SamplingParams;
 use foredraft::speculate::SpeculationConfig;
 
@@ -78,6 +79,32 @@ fn same_tokens(device: DeviceChoice) {
     let (one, ..) = tokens(&engine, PROMPTS[0], 24, &seed(1), "off");
     let (other, ..) = tokens(&engine, PROMPTS[0], 24, &seed(2), "off");
     assert_ne!(one, other, "another seed gives another text");
+}
+
+/// The other architecture: head norms, post-norms, a window, an embedding that is split where a binding is too small.
+#[test]
+fn gemma3_says_the_same() {
+    for device in DEVICES {
+        let mut options = LoadOptions::new(model("gemma-3-270m.gguf"));
+        options.device = device;
+        options.context = Some(256);
+        let engine = load(options);
+        let text = "Monday: rain, wind, rain. Tuesday: rain, wind, sun. Wednesday: rain, wind, rain. Thursday: rain,";
+        let (mut drafted, mut accepted) = (0, 0);
+        for (name, sampling) in samplings() {
+            let run = |speculation: &str| {
+                let mut request = request(Prompt::Text(text.to_owned()), 32);
+                request.sampling = sampling.clone();
+                request.speculation = Some(speculation.parse().expect("valid"));
+                run(engine.generate(request))
+            };
+            let (plain, same) = (run("off"), run("drafter=ngram"));
+            assert_eq!(same.tokens, plain.tokens, "{name} on {device:?}");
+            drafted += same.speculation.drafted;
+            accepted += same.speculation.accepted;
+        }
+        assert!(accepted > 0 && accepted < drafted, "{accepted} of {drafted} drafts accepted on {device:?}");
+    }
 }
 
 #[test]

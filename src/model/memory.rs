@@ -65,8 +65,12 @@ impl MemoryPlan {
             let (largest, most) = (self.largest_buffer_bytes, limits.max_binding_bytes);
             return refuse(format!("one buffer needs {largest} bytes and the device binds at most {most}"));
         }
+        // A draft model comes on top of its target.
+        let taken = executor.counters().allocated_bytes;
         match limits.memory_bytes {
-            Some(most) if self.total_bytes > most => refuse(format!("the device has {most} bytes")),
+            Some(most) if self.total_bytes + taken > most => {
+                refuse(format!("the device has {most} bytes, of which {taken} are taken"))
+            }
             _ => Ok(()),
         }
     }
