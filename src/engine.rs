@@ -5,7 +5,7 @@ pub use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::generation::{Generation, Request};
 use crate::gpu::GpuExecutor;
-use crate::model::Model;
+use crate::model::{MemoryPlan, Model, ModelConfig};
 use crate::plan::{DeviceInfo, Executor};
 use crate::runtime;
 use crate::session::Session;
@@ -13,8 +13,10 @@ use crate::speculate::SpeculationConfig;
 use crate::store::ByteSource;
 use crate::text::template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
+use crate::weights::format::Layout;
 use crate::weights::gguf::{Gguf, GgufReader};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Tokens of context where the caller does not say: enough for a conversation, small enough for any device.
@@ -85,28 +87,33 @@ impl Engine {
     /// Loads the models. Nothing of a failed load stays on the device.
     pub async fn load(options: LoadOptions, progress: &mut dyn FnMut(&Progress)) -> Result<Engine> {
         let start = runtime::now_ms();
-        let LoadOptions { mut model, draft_model, device, context, speculation } = options;
-        let mut opened = Opened::open(model.as_mut(), progress).await?;
-        let tokenizer = Tokenizer::from_metadata(&opened.gguf.metadata)?;
-        let template = ChatTemplate::from_metadata(&opened.gguf.metadata)?;
-        let context = wanted_context(&opened.gguf, context)?;
-        progress(&Progress { stage: "device", file: opened.file.clone(), loaded_bytes: 0, total_bytes: 0 });
-        let device = Device::open(device, &opened.gguf.layouts()).await?;
-        let executor = Rc::clone(&device.executor);
-        let target = opened.load(executor.as_ref(), context, progress).await?;
-        let name = opened.model_name();
-        let mut draft = None;
-        if let Some(mut source) = draft_model {
-            let mut opened = Opened::open(source.as_mut(), progress).await?;
-            let other = Tokenizer::from_metadata(&opened.gguf.metadata)?;
-            if let Some(difference) = tokenizer.difference(&other) {
-                return Err(Error::VocabularyMismatch { difference });
-            }
-            if let Some(gpu) = &device.gpu {
-                gpu.self_test(&opened.gguf.layouts()).await?;
-            }
-            draft = Some(Rc::new(opened.load(executor.as_ref(), context, progress).await?));
+        let LoadOptions { mut model, mut draft_model, device, context, speculation } = options;
+        // Whatever can be wrong with the files or the options shows before the device is touched.
+        let mut target = Opened::open(model.as_mut(), progress).await?;
+        let mut draft = match &mut draft_model {
+            Some(source) => Some(Opened::open(source.as_mut(), progress).await?),
+            None => None,
+        };
+        let tokenizer = Tokenizer::from_metadata(&target.gguf.metadata)?;
+        let template = ChatTemplate::from_metadata(&target.gguf.metadata)?;
+        if let Some(draft) = &draft {
+            same_vocabulary(&tokenizer, &target.gguf, &draft.gguf)?;
         }
+        speculation.drafters(draft.is_some())?;
+        let context = wanted_context(&target.gguf, context)?;
+        let files: Vec<&Gguf> = std::iter::once(&target.gguf).chain(draft.as_ref().map(|draft| &draft.gguf)).collect();
+        let plans = files.iter().map(|gguf| MemoryPlan::of(gguf, context)).collect::<Result<Vec<_>>>()?;
+        let layouts: BTreeSet<Layout> = files.iter().flat_map(|gguf| gguf.layouts()).collect();
+        progress(&Progress { stage: "device", file: target.file.clone(), loaded_bytes: 0, total_bytes: 0 });
+        let device = Device::open(device, &layouts.into_iter().collect::<Vec<_>>()).await?;
+        let executor = Rc::clone(&device.executor);
+        MemoryPlan::check(&plans, executor.as_ref())?;
+        let name = target.model_name();
+        let target = target.load(executor.as_ref(), context, progress).await?;
+        let draft = match &mut draft {
+            Some(draft) => Some(Rc::new(draft.load(executor.as_ref(), context, progress).await?)),
+            None => None,
+        };
         let load_ms = runtime::now_ms() - start;
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
         let core = Core {
@@ -121,17 +128,16 @@ impl Engine {
             load_ms,
             busy: Cell::new(false),
         };
-        // Fails early where speculation names what is not there.
-        crate::speculate::Speculator::new(&core.speculation, core.draft.as_ref())?;
         Ok(Engine { core: Rc::new(core) })
     }
 
-    /// A conversation: its next request reuses what the KV cache still holds of it.
+    /// A conversation; see [`Session`].
     pub fn session(&self) -> Session {
         Session::new(self)
     }
 
-    /// Runs a request of its own. One at a time: there is one KV cache.
+    /// Runs a request; what the KV cache still holds of its prompt is not computed again. One at a time: there is one
+    /// cache.
     pub fn generate(&self, request: Request) -> Generation {
         Generation::new(Rc::clone(&self.core), request)
     }
@@ -169,6 +175,11 @@ impl Engine {
     /// The target, for tools and tests.
     pub fn target(&self) -> &Model {
         &self.core.target
+    }
+
+    /// The draft model, for tools and tests.
+    pub fn draft(&self) -> Option<&Rc<Model>> {
+        self.core.draft.as_ref()
     }
 }
 
@@ -208,8 +219,23 @@ impl<'a> Opened<'a> {
     }
 }
 
+/// A draft's tokens must mean the same, and its rows must be as many.
+fn same_vocabulary(tokenizer: &Tokenizer, target: &Gguf, draft: &Gguf) -> Result<()> {
+    let other = Tokenizer::from_metadata(&draft.metadata)?;
+    if let Some(difference) = tokenizer.difference(&other) {
+        return Err(Error::VocabularyMismatch { difference });
+    }
+    let rows = |gguf| Ok::<_, Error>(ModelConfig::from_gguf(gguf)?.vocabulary);
+    let (target, draft) = (rows(target)?, rows(draft)?);
+    if target != draft {
+        let difference = format!("the target has {target} rows of embeddings, the draft {draft}");
+        return Err(Error::VocabularyMismatch { difference });
+    }
+    Ok(())
+}
+
 fn wanted_context(gguf: &Gguf, context: Option<usize>) -> Result<usize> {
-    let trained = crate::model::ModelConfig::from_gguf(gguf)?.context;
+    let trained = ModelConfig::from_gguf(gguf)?.context;
     match context {
         None => Ok(DEFAULT_CONTEXT.min(trained)),
         Some(context) if (1..=trained).contains(&context) => Ok(context),

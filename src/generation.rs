@@ -159,10 +159,10 @@ impl State {
 }
 
 /// Holds the engine's one KV cache.
-struct Busy(Rc<Core>);
+pub(crate) struct Busy(Rc<Core>);
 
 impl Busy {
-    fn take(core: &Rc<Core>) -> Result<Busy> {
+    pub(crate) fn take(core: &Rc<Core>) -> Result<Busy> {
         if core.busy.replace(true) {
             return Err(Error::Busy);
         }
@@ -239,7 +239,13 @@ impl Running {
             speculator,
             tokens: tokens.clone(),
         };
-        let models = [Some(&core.target), core.draft.as_deref().filter(|_| running.speculator.drafts_by("model"))];
+        let mut draft = core.draft.as_deref().filter(|_| running.speculator.drafts_by("model"));
+        if let Some(model) = draft.filter(|model| prompt.len() > model.context) {
+            let reason = &mut running.speculator.reason;
+            reason.push_str(&format!("; not by model: the prompt exceeds its context of {} tokens", model.context));
+            draft = None;
+        }
+        let models = [Some(&core.target), draft];
         for (index, model) in models.into_iter().flatten().enumerate() {
             match prefill(core.executor.as_ref(), model, prompt, &running.cancelled).await {
                 Ok(cached) if index == 0 => running.cached_tokens = cached,

@@ -1,5 +1,4 @@
 //! The command line: parse, call the engine, print.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a command line is for")]
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
@@ -22,6 +21,13 @@ mod native {
     use std::io::{IsTerminal, Write};
     use std::path::{Path, PathBuf};
     use std::process::ExitCode;
+
+    /// A line to stdout.
+    macro_rules! say {
+        ($($text:tt)*) => {
+            out(format_args!("{}\n", format_args!($($text)*)))?
+        };
+    }
 
     /// Runs language models on your own GPU, made fast by exact speculative decoding.
     #[derive(Parser)]
@@ -104,7 +110,7 @@ mod native {
         #[arg(long, conflicts_with = "prompt")]
         prompt_file: Option<PathBuf>,
         /// Continue the text as it is, without the chat template.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "messages")]
         raw: bool,
         /// Tokens to make at most.
         #[arg(long)]
@@ -177,7 +183,11 @@ mod native {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 if json {
-                    println!("{}", json!({ "error": { "code": error.code(), "message": error.to_string() } }));
+                    // Nothing is left to be done where even this cannot be written.
+                    let _ = out(format_args!(
+                        "{}\n",
+                        json!({ "error": { "code": error.code(), "message": error.to_string() } })
+                    ));
                 }
                 eprintln!("error: {error}");
                 ExitCode::FAILURE
@@ -188,6 +198,17 @@ mod native {
     async fn generate(args: Generate) -> Result<()> {
         let prompt = prompt(&args)?;
         let speculation: SpeculationConfig = args.speculation.parse()?;
+        let sampling = SamplingParams {
+            temperature: args.temperature,
+            top_k: args.top_k,
+            top_p: args.top_p,
+            min_p: args.min_p,
+            repeat_penalty: args.repeat_penalty,
+            seed: args.seed,
+            ..SamplingParams::default()
+        };
+        // Before anything is downloaded; there is no bias, so the size of the vocabulary does not matter.
+        sampling.validate(0)?;
         let mut options = LoadOptions::new(open(&args.model.model)?);
         options.draft_model = args.draft_model.as_deref().map(open).transpose()?;
         options.device = args.model.device.into();
@@ -197,26 +218,17 @@ mod native {
         let mut request = Request::new(prompt);
         request.max_tokens = args.max_tokens;
         request.stop = args.stop;
-        request.sampling = SamplingParams {
-            temperature: args.temperature,
-            top_k: args.top_k,
-            top_p: args.top_p,
-            min_p: args.min_p,
-            repeat_penalty: args.repeat_penalty,
-            seed: args.seed,
-            ..SamplingParams::default()
-        };
+        request.sampling = sampling;
         let mut generation = engine.generate(request);
         while let Some(event) = generation.next().await {
             match event? {
                 Event::Chunk(chunk) if !args.json => {
-                    print!("{}", chunk.text);
-                    std::io::stdout().flush().map_err(|error| io("stdout", &error))?;
+                    out(format_args!("{}", chunk.text))?;
                 }
                 Event::Chunk(_) => {}
                 Event::Done(summary) if args.json => print_json(&summary)?,
                 Event::Done(summary) => {
-                    println!();
+                    say!("");
                     eprintln!("{}", one_line(&summary, engine.device_reason()));
                 }
             }
@@ -274,7 +286,7 @@ mod native {
         if args.json {
             return print_json(&result);
         }
-        println!("perplexity {:.4} ({} of {} tokens scored)", result.perplexity, result.scored, result.tokens);
+        say!("perplexity {:.4} ({} of {} tokens scored)", result.perplexity, result.scored, result.tokens);
         Ok(())
     }
 
@@ -285,9 +297,9 @@ mod native {
         }
         for adapter in &report.adapters {
             let software = if adapter.software { ", in software" } else { "" };
-            println!("{} ({}, {}{software}; {})", adapter.name, adapter.backend, adapter.kind, adapter.driver);
-            println!("  features: {}", adapter.features.join(", "));
-            println!(
+            say!("{} ({}, {}{software}; {})", adapter.name, adapter.backend, adapter.kind, adapter.driver);
+            say!("  features: {}", adapter.features.join(", "));
+            say!(
                 "  limits: binding {} MiB, buffer {} MiB, {} storage buffers, {} KiB workgroup memory, {} threads",
                 adapter.max_storage_buffer_binding_bytes >> 20,
                 adapter.max_buffer_bytes >> 20,
@@ -296,20 +308,17 @@ mod native {
                 adapter.max_workgroup_threads
             );
         }
-        println!("--device auto takes {}: {} ({})", report.auto.kind, report.auto.name, report.reason);
+        say!("--device auto takes {}: {} ({})", report.auto.kind, report.auto.name, report.reason);
         match (&report.gpu, &report.gpu_error) {
             (Some(gpu), _) => {
-                println!(
-                    "--device gpu takes {}; self-test passed in {:.0} ms",
-                    gpu.device.name, gpu.self_test.duration_ms
-                );
-                println!("  same bits in every width: {}", gpu.self_test.same_bits.join(", "));
+                say!("--device gpu takes {}; self-test passed in {:.0} ms", gpu.device.name, gpu.self_test.duration_ms);
+                say!("  same bits in every width: {}", gpu.self_test.same_bits.join(", "));
                 for kernel in &gpu.kernels {
-                    println!("  {}: {} ({})", kernel.kernel, kernel.choice, kernel.reason);
+                    say!("  {}: {} ({})", kernel.kernel, kernel.choice, kernel.reason);
                 }
-                println!("  fingerprint: {}", gpu.fingerprint);
+                say!("  fingerprint: {}", gpu.fingerprint);
             }
-            (None, error) => println!("--device gpu: {}", error.as_deref().unwrap_or("none")),
+            (None, error) => say!("--device gpu: {}", error.as_deref().unwrap_or("none")),
         }
         Ok(())
     }
@@ -333,19 +342,19 @@ mod native {
                 &json!({ "file": gguf.what, "metadata": metadata, "tensors": tensors, "memory": memory }),
             );
         }
-        println!("{}", gguf.what);
+        say!("{}", gguf.what);
         for (key, value) in &gguf.metadata.values {
-            println!("  {key} = {}", value.brief());
+            say!("  {key} = {}", value.brief());
         }
         for tensor in &gguf.tensors {
-            println!("  {:<40} {:<8} {:?}", tensor.name, tensor.format.name(), tensor.shape);
+            say!("  {:<40} {:<8} {:?}", tensor.name, tensor.format.name(), tensor.shape);
         }
-        println!("memory: {memory}");
+        say!("memory: {memory}");
         Ok(())
     }
 
     fn fetch(model: &str) -> Result<()> {
-        println!("{}", path_of(model)?.display());
+        say!("{}", path_of(model)?.display());
         Ok(())
     }
 
@@ -391,10 +400,19 @@ mod native {
         Error::Io { what: what.to_owned(), reason: error.to_string() }
     }
 
+    /// Writes to stdout. Where nobody reads any more (`| head`) the work is over, and that is no error.
+    fn out(text: std::fmt::Arguments<'_>) -> Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            result => result.map_err(|error| io("stdout", &error)),
+        }
+    }
+
     fn print_json(value: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| Error::Io { what: "JSON".to_owned(), reason: error.to_string() })?;
-        println!("{text}");
+        say!("{text}");
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::generation::Busy;
 use crate::plan::{MAX_COLUMNS, Params, Submission};
 
 /// Negative log likelihood of a text.
@@ -24,7 +25,8 @@ pub async fn perplexity(engine: &Engine, text: &str, context: usize) -> Result<P
     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
     let mut tokens: Vec<u32> = bos.into_iter().collect();
     tokens.extend(tokenizer.encode(text, false)?);
-    if !context.is_multiple_of(2 * MAX_COLUMNS) || context > target.context {
+    let _busy = Busy::take(&engine.core)?;
+    if context == 0 || !context.is_multiple_of(2 * MAX_COLUMNS) || context > target.context {
         let expected = format!("a multiple of {} up to {}", 2 * MAX_COLUMNS, target.context);
         return Err(Error::BadOption { name: "context".to_owned(), found: context.to_string(), expected });
     }

@@ -10,6 +10,7 @@
 //! (2 << c) - 1` and slot == position.
 
 use crate::error::Result;
+use crate::sampling::{MAX_PENALTY_TOKENS, SamplingParams};
 use crate::store::LocalFuture;
 use crate::weights::format::Layout;
 
@@ -21,10 +22,6 @@ pub const COLUMN_BUCKETS: [usize; 5] = [1, 2, 4, 8, 16];
 pub const KV_CHUNK: usize = 64;
 /// Words in [`BufferId::TOKENS`]; inputs and samples share it.
 pub const TOKENS_WORDS: usize = 1024;
-/// Pairs (token, f32 bits) in [`BufferId::BIAS`].
-pub const MAX_LOGIT_BIAS: usize = 1024;
-/// Tokens of history that penalties may look back at.
-pub const MAX_PENALTY_TOKENS: usize = 256;
 
 /// A buffer of an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,7 +91,7 @@ pub enum Step {
     Embed {
         /// (vocabulary, width)
         weight: MatrixPart,
-        /// (context) u32
+        /// (capacity) u32
         history: BufferId,
         /// (columns, width) f32
         out: BufferId,
@@ -196,7 +193,7 @@ pub enum Step {
     Sample {
         /// (columns, vocabulary) f32
         logits: BufferId,
-        /// (context) u32
+        /// (capacity) u32
         history: BufferId,
         /// Tokens in the vocabulary.
         vocabulary: u32,
@@ -301,6 +298,24 @@ impl Params {
             repeat_penalty: 1.0,
             ancestors,
             ..bytemuck::Zeroable::zeroed()
+        }
+    }
+
+    /// The same pass with these sampling options.
+    pub fn sampled(self, options: &SamplingParams) -> Params {
+        debug_assert!(options.repeat_last_n as usize <= MAX_PENALTY_TOKENS, "validated before");
+        Params {
+            seed: [options.seed as u32, (options.seed >> 32) as u32],
+            temperature: options.temperature,
+            top_k: options.top_k,
+            top_p: options.top_p,
+            min_p: options.min_p,
+            repeat_penalty: options.repeat_penalty,
+            presence_penalty: options.presence_penalty,
+            frequency_penalty: options.frequency_penalty,
+            penalty_last_n: options.repeat_last_n,
+            bias_count: options.logit_bias.len() as u32,
+            ..self
         }
     }
 

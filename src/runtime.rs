@@ -25,7 +25,7 @@ pub fn threads() -> usize {
     imp::threads()
 }
 
-/// Memory of this machine or, in a browser, what wasm can address, in bytes.
+/// Memory that is free on this machine, where it tells, or in a browser what wasm can address; in bytes.
 pub fn memory_bytes() -> Option<u64> {
     imp::memory_bytes()
 }
@@ -61,7 +61,7 @@ mod imp {
 
     pub(super) fn memory_bytes() -> Option<u64> {
         let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
         let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some(kib * 1024)
     }

@@ -17,7 +17,11 @@
 //! computed alone or as a column of a verify pass, and a draft model that uses the same noise agrees more often.
 
 use crate::error::{Error, Result};
-use crate::plan::{MAX_LOGIT_BIAS, MAX_PENALTY_TOKENS, Params};
+
+/// Entries of logit bias at most.
+pub const MAX_LOGIT_BIAS: usize = 1024;
+/// Tokens of history that penalties may look back at.
+pub const MAX_PENALTY_TOKENS: usize = 256;
 
 /// Options of one request. The defaults are greedy.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -71,7 +75,14 @@ impl SamplingParams {
             }
             Err(Error::BadOption { name: name.to_owned(), found: value.to_string(), expected: expected.to_owned() })
         };
-        check("temperature", self.temperature, (0.0..=100.0).contains(&self.temperature), "0 to 100")?;
+        // Below a thousandth logits would overflow; 0 is what is meant.
+        let temperature = self.temperature;
+        check(
+            "temperature",
+            temperature,
+            temperature == 0.0 || (1e-3..=100.0).contains(&temperature),
+            "0, or 0.001 to 100",
+        )?;
         check("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, at most 1")?;
         check("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 to 1")?;
         check("repeat_penalty", self.repeat_penalty, (0.01..=100.0).contains(&self.repeat_penalty), "0.01 to 100")?;
@@ -90,21 +101,7 @@ impl SamplingParams {
         Ok(())
     }
 
-    /// Writes the options into a pass's params.
-    pub fn apply(&self, params: &mut Params) {
-        params.seed = [self.seed as u32, (self.seed >> 32) as u32];
-        params.temperature = self.temperature;
-        params.top_k = self.top_k;
-        params.top_p = self.top_p;
-        params.min_p = self.min_p;
-        params.repeat_penalty = self.repeat_penalty;
-        params.presence_penalty = self.presence_penalty;
-        params.frequency_penalty = self.frequency_penalty;
-        params.penalty_last_n = self.repeat_last_n;
-        params.bias_count = self.logit_bias.len() as u32;
-    }
-
-    /// The contents of `BufferId::BIAS`.
+    /// Pairs (token, `f32` bits) as kernels read them.
     pub fn bias_words(&self) -> Vec<u32> {
         self.logit_bias.iter().flat_map(|&(token, bias)| [token, bias.to_bits()]).collect()
     }

@@ -14,8 +14,8 @@ const PREFILL_SUBMIT_MS: f64 = 200.0;
 /// Passes of one submit at most: half of `TOKENS`.
 const PREFILL_MAX_PASSES: usize = 32;
 
-/// A conversation with an engine. The cache belongs to the engine: of two sessions that take turns, each finds only the
-/// prefix they share.
+/// A conversation with an engine. It holds no tokens of its own: the cache belongs to the engine, whose next request reuses
+/// the prefix that is there, whoever put it there. Of two sessions that take turns, each finds only the prefix they share.
 pub struct Session {
     core: Rc<Core>,
 }
@@ -39,6 +39,9 @@ pub(crate) async fn prefill(
     tokens: &[u32],
     cancelled: &Cell<bool>,
 ) -> Result<usize> {
+    if tokens.len() > model.context {
+        return Err(Error::PromptTooLong { prompt_tokens: tokens.len(), context_tokens: model.context });
+    }
     let cached = model.kv.keep_prefix(tokens, tokens.len());
     let mut at = cached;
     let mut passes = 1;

@@ -18,7 +18,7 @@ pub enum Event {
 /// The tokens of one round and the text that is safe to show after them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Chunk {
-    /// The pieces' texts, joined.
+    /// The pieces' texts, joined; in the last chunk also what was held back.
     pub text: String,
     /// In order.
     pub tokens: Vec<TokenPiece>,
@@ -68,7 +68,7 @@ pub struct Summary {
     pub timings: Timings,
     /// What speculation did.
     pub speculation: SpeculationSummary,
-    /// What decides the bits: equal fingerprints, equal text.
+    /// What decides the bits, as far as this program can tell: build, device, driver, arithmetic, geometry.
     pub system_fingerprint: String,
 }
 
@@ -117,7 +117,7 @@ pub struct Timings {
 /// Totals of speculation.
 #[derive(Debug, Clone, Serialize)]
 pub struct SpeculationSummary {
-    /// Whether any drafter was asked.
+    /// Whether any drafter may be asked.
     pub active: bool,
     /// Why, or why not.
     pub reason: String,

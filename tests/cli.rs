@@ -1,6 +1,7 @@
 //! The command line as other tools call it: names of flags and JSON fields, errors and exit codes.
 
 #[path = "support/gguf.rs"]
+#[expect(dead_code, reason = "only a part is used here")]
 mod gguf;
 
 use serde_json::Value;

@@ -110,6 +110,36 @@ fn an_abort_ends_with_what_there_is() {
 }
 
 #[test]
+fn an_abort_during_prefill_ends_with_nothing() {
+    let engine = tiny();
+    let mut generation = engine.generate(request(text(&"a".repeat(100)), 10));
+    generation.cancel_handle().cancel();
+    let Some(Ok(Event::Done(summary))) = block_on(generation.next()) else { panic!("expected the summary") };
+    assert_eq!((summary.finish_reason, summary.tokens.len()), (FinishReason::Abort, 0));
+    let fresh = run(tiny().generate(request(text("hello"), 5)));
+    assert_eq!(run(engine.generate(request(text("hello"), 5))).tokens, fresh.tokens, "the engine goes on");
+}
+
+#[test]
+fn a_prompt_beyond_the_drafts_context_is_answered_without_it() {
+    for device in [DeviceChoice::Cpu, DeviceChoice::Gpu] {
+        let mut options = options(gguf::tiny_llama());
+        options.draft_model = Some(bytes("draft.gguf", gguf::tiny_llama_with_context(64)));
+        options.device = device;
+        let engine = load(options);
+        let long = run(engine.generate(request(text(&"abcd".repeat(25)), 10)));
+        assert!(long.speculation.reason.contains("64 tokens"), "{}", long.speculation.reason);
+        let plain = run(tiny().generate(request(text(&"abcd".repeat(25)), 10)));
+        assert!(device == DeviceChoice::Gpu || long.tokens == plain.tokens);
+        let mut short = request(text("hello"), 100);
+        short.speculation = Some("drafter=model".parse().expect("valid"));
+        let summary = run(engine.generate(short));
+        assert_eq!(summary.usage.completion_tokens, 100, "goes on where the draft's context ends");
+        assert!(summary.speculation.accepted > 20, "a model agrees with itself");
+    }
+}
+
+#[test]
 fn one_request_at_a_time() {
     let engine = tiny();
     let mut first = engine.generate(request(text("hello"), 50));
@@ -137,6 +167,8 @@ fn a_model_that_cannot_run_is_refused_by_name() {
     assert!(matches!(&unknown, Error::UnsupportedArchitecture { found, .. } if found == "rwkv7"), "{unknown}");
     let missing = load_error(options(with("llama.embedding_length", None)));
     assert!(missing.to_string().contains("llama.embedding_length"), "{missing}");
+    let few = load_error(options(with("llama.vocab_size", Some(Value::Uint(100)))));
+    assert!(few.to_string().contains("at least its 259 tokens"), "{few}");
     let heads = load_error(options(with("llama.attention.head_count_kv", Some(Value::Uint(3)))));
     assert!(heads.to_string().contains("llama.attention.head_count_kv is 3"), "{heads}");
 
@@ -169,6 +201,17 @@ fn a_draft_of_another_vocabulary_is_refused() {
     };
     tokens.swap(40, 41);
     options.draft_model = Some(bytes("draft.gguf", with("tokenizer.ggml.tokens", Some(Value::Strings(tokens)))));
+    let error = load_error(options);
+    assert_eq!(error.code(), "vocabulary_mismatch", "{error}");
+
+    // Same tokens, more rows: ids beyond the target's would have no meaning there.
+    let mut metadata = gguf::tiny_llama_metadata();
+    metadata.retain(|(key, _)| *key != "llama.vocab_size");
+    metadata.push(("llama.vocab_size", Value::Uint(288)));
+    let mut tensors = gguf::tiny_llama_tensors();
+    tensors[0] = gguf::Tensor::f32("token_embd.weight", &[288, 64], &[0.5; 288 * 64]);
+    let mut options = self::options(gguf::tiny_llama());
+    options.draft_model = Some(bytes("draft.gguf", gguf::write(metadata, &tensors)));
     let error = load_error(options);
     assert_eq!(error.code(), "vocabulary_mismatch", "{error}");
 }

@@ -12,7 +12,7 @@ use foredraft::error::Result;
 use foredraft::plan::{MAX_COLUMNS, Params, Submission};
 use foredraft::sampling::SamplingParams;
 use foredraft::speculate::Speculator;
-use foredraft::speculate::drafters::{Draft, DraftContext, Drafter};
+use foredraft::speculate::drafters::{Draft, DraftContext, DraftModel, Drafter};
 use foredraft::speculate::length::Fixed;
 use foredraft::speculate::outcome::RoundOutcome;
 use foredraft::speculate::tree::TokenTree;
@@ -134,6 +134,76 @@ fn logits(engine: &Engine, text: &[u32]) -> Vec<u32> {
     let ticket = executor.submit(submission).expect("submit");
     block_on(executor.finish(ticket)).expect("finish");
     block_on(executor.read(target.logits, 0, target.config.vocabulary)).expect("read")
+}
+
+/// Gives the first word to a drafter that is sometimes silent, so that the draft model behind it falls behind by a few
+/// tokens, by several passes, and by more than a round may catch up.
+struct Sometimes(Oracle);
+
+impl Drafter for Sometimes {
+    fn name(&self) -> &'static str {
+        "oracle"
+    }
+
+    fn default_tokens(&self) -> usize {
+        MAX_COLUMNS - 1
+    }
+
+    fn draft(&mut self, context: &DraftContext<'_>, budget: usize) -> Result<Option<Draft>> {
+        // Speaks for stretches of 96 tokens, then now and then.
+        let stretch = (context.tokens.len() / 96).is_multiple_of(2);
+        if stretch || self.0.random.next().is_multiple_of(3) { self.0.draft(context, budget) } else { Ok(None) }
+    }
+
+    fn observe(&mut self, _: &RoundOutcome) {}
+}
+
+/// A model that drafts for itself with the same noise is always right, unless its own cache is wrong.
+fn self_draft_on(device: DeviceChoice) {
+    let file = || bytes("tiny.gguf", gguf::tiny_llama_with_context(512));
+    let mut options = LoadOptions::new(file());
+    options.draft_model = Some(file());
+    options.device = device;
+    let engine = load(options);
+    let (target, executor) = (engine.target(), engine.executor());
+    let sampling = SamplingParams { temperature: 0.8, seed: 3, ..SamplingParams::default() };
+    let mut text = vec![70, 71];
+    target.kv.rollback(0);
+    decode(&engine, &text[..1]);
+    let mut plain = Speculator::with_parts(Vec::new(), Box::new(Fixed(None)), "off".to_owned());
+    while text.len() < target.context {
+        let round = plain.round(executor, target, &text, &sampling, usize::MAX);
+        text.push(block_on(round).expect("round").verdict.next);
+    }
+    let oracle = Sometimes(Oracle { text: text.clone(), random: gguf::Random(5) });
+    let draft = std::rc::Rc::clone(engine.draft().expect("a draft model"));
+    let drafters: Vec<Box<dyn Drafter>> = vec![Box::new(oracle), Box::new(DraftModel::new(draft))];
+    let mut speculator = Speculator::with_parts(drafters, Box::new(Fixed(None)), "on".to_owned());
+    let mut tokens = text[..2].to_vec();
+    target.kv.rollback(0);
+    decode(&engine, &tokens[..1]);
+    let (mut by_model, mut by_oracle) = (0, 0);
+    while tokens.len() < text.len() {
+        let max_new = text.len() - tokens.len();
+        let outcome = block_on(speculator.round(executor, target, &tokens, &sampling, max_new)).expect("round");
+        match outcome.tree.nodes()[0].slots.first().map(|slot| slot.source) {
+            Some("model") => {
+                assert_eq!(outcome.verdict.path.len(), outcome.tree.drafted(), "at {} on {device:?}", tokens.len());
+                by_model += outcome.tree.drafted();
+            }
+            Some(_) => by_oracle += outcome.tree.drafted(),
+            None => {}
+        }
+        tokens.extend(outcome.accepted());
+        tokens.push(outcome.verdict.next);
+    }
+    assert_eq!(tokens, text);
+    assert!(by_model > 40 && by_oracle > 40, "{by_model} by the model, {by_oracle} by the oracle");
+}
+
+#[test]
+fn a_draft_model_that_fell_behind_catches_up() {
+    DEVICES.into_iter().for_each(self_draft_on);
 }
 
 #[test]

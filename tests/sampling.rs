@@ -66,7 +66,7 @@ impl Rows {
                     let mut params = Params::chain(columns.len(), from + at, 0);
                     params.logit_cols = columns.len() as u32;
                     params.sample_at = (SAMPLES + pass * MAX_COLUMNS) as u32;
-                    sampling.apply(&mut params);
+                    params = params.sampled(sampling);
                     (self.plan, params)
                 });
                 let tokens = vec![(0, round[..round.len().min(MAX_COLUMNS)].to_vec())];

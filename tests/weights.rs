@@ -1,6 +1,7 @@
 //! Weights: block formats against candle, an implementation from outside, and headers that are not what they should be.
 
 #[path = "support/gguf.rs"]
+#[expect(dead_code, reason = "only a part is used here")]
 mod gguf;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};

@@ -18,10 +18,10 @@ pub use buffers::Buffers;
 
 use crate::error::{Error, Result};
 use crate::plan::{
-    BufferId, Counters, DeviceInfo, Executor, Limits, MAX_LOGIT_BIAS, Params, Plan, PlanId, Step, Submission,
-    TOKENS_WORDS, Ticket,
+    BufferId, Counters, DeviceInfo, Executor, Limits, Params, Plan, PlanId, Step, Submission, TOKENS_WORDS, Ticket,
 };
 use crate::runtime;
+use crate::sampling::MAX_LOGIT_BIAS;
 use crate::store::LocalFuture;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -68,6 +68,7 @@ pub struct CpuExecutor {
     queue: RefCell<VecDeque<(u64, Submission)>>,
     next_ticket: Cell<u64>,
     submits: Cell<u64>,
+    reads: Cell<u64>,
     memory_bytes: Option<u64>,
 }
 
@@ -82,6 +83,7 @@ impl Default for CpuExecutor {
             queue: RefCell::default(),
             next_ticket: Cell::new(0),
             submits: Cell::new(0),
+            reads: Cell::new(0),
             memory_bytes: runtime::memory_bytes(),
         }
     }
@@ -158,6 +160,7 @@ impl Executor for CpuExecutor {
         let ticket = self.next_ticket.get();
         self.next_ticket.set(ticket + 1);
         self.submits.set(self.submits.get() + 1);
+        self.reads.set(self.reads.get() + u64::from(submission.read.1 > 0));
         self.queue.borrow_mut().push_back((ticket, submission));
         Ok(Ticket(ticket))
     }
@@ -179,8 +182,8 @@ impl Executor for CpuExecutor {
     }
 
     fn counters(&self) -> Counters {
-        let submits = self.submits.get();
-        Counters { submits, maps: submits, allocated_bytes: self.buffers.borrow().bytes() }
+        let (submits, maps) = (self.submits.get(), self.reads.get());
+        Counters { submits, maps, allocated_bytes: self.buffers.borrow().bytes() }
     }
 
     fn fingerprint(&self) -> String {

@@ -37,7 +37,9 @@ fn recent_tokens(history: BufferId, column: usize, params: &Params, buffers: &Bu
 /// Bias, penalties and temperature.
 fn process(logits: &mut [f32], bias: &[u32], recent: &[u32], params: &Params) {
     for pair in bias.chunks_exact(2) {
-        logits[pair[0] as usize] += f32::from_bits(pair[1]);
+        if let Some(logit) = logits.get_mut(pair[0] as usize) {
+            *logit += f32::from_bits(pair[1]);
+        }
     }
     logits.iter_mut().filter(|logit| logit.is_nan()).for_each(|logit| *logit = f32::NEG_INFINITY);
     for (index, &token) in recent.iter().enumerate() {
@@ -45,7 +47,7 @@ fn process(logits: &mut [f32], bias: &[u32], recent: &[u32], params: &Params) {
             continue;
         }
         let count = recent[index..].iter().filter(|&&other| other == token).count() as f32;
-        let logit = &mut logits[token as usize];
+        let Some(logit) = logits.get_mut(token as usize) else { continue };
         *logit = if *logit > 0.0 { *logit / params.repeat_penalty } else { *logit * params.repeat_penalty };
         *logit -= count * params.frequency_penalty + params.presence_penalty;
     }

@@ -68,7 +68,7 @@ const _: () = {
     assert!(u32_after(Kernel::AttentionCombine.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "combine");
     assert!(u32_after(Kernel::RopeKv.source(), "const MAX_HEAD_DIM: u32 = ") == MAX_HEAD_DIM, "rope_kv.wgsl");
     let recent = u32_after(Kernel::Sample.source(), "const MAX_RECENT: u32 = ");
-    assert!(recent as usize == crate::plan::MAX_PENALTY_TOKENS, "sample.wgsl");
+    assert!(recent as usize == crate::sampling::MAX_PENALTY_TOKENS, "sample.wgsl");
     let candidates = u32_after(Kernel::Sample.source(), "const CANDIDATES: u32 = ");
     assert!(candidates * Geometry::SOFTWARE.sample_threads >= recent, "sample.wgsl keeps recent tokens in its scratch");
 };

@@ -102,7 +102,7 @@ impl GpuExecutor {
             keep_alive_submits: Cell::new(0),
         };
         executor.alloc("tokens", crate::plan::TOKENS_WORDS)?;
-        executor.alloc("bias", 2 * crate::plan::MAX_LOGIT_BIAS)?;
+        executor.alloc("bias", 2 * crate::sampling::MAX_LOGIT_BIAS)?;
         executor.measure_round_trip().await?;
         Ok(executor)
     }

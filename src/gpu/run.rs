@@ -8,9 +8,9 @@ use super::poll::Signal;
 use super::steps::{Grid, KeyOf, Lowered, lower};
 use crate::error::{Error, Result};
 use crate::plan::{
-    BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, MAX_LOGIT_BIAS, MAX_PENALTY_TOKENS, Params, Plan, PlanId, Step,
-    Submission, TOKENS_WORDS, Ticket,
+    BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, Params, Plan, PlanId, Step, Submission, TOKENS_WORDS, Ticket,
 };
+use crate::sampling::{MAX_LOGIT_BIAS, MAX_PENALTY_TOKENS};
 use std::rc::Rc;
 
 /// Bytes of a uniform slot: WebGPU's alignment of dynamic offsets, and the size of [`Params`].

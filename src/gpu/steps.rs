@@ -191,7 +191,7 @@ pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowe
                 Use::of("logits", *logits, &[bucket, positive(*vocabulary, "vocabulary")?]),
                 Use::of("tokens", BufferId::TOKENS, &[crate::plan::TOKENS_WORDS as u32]),
                 Use::of("history", *history, &[1]),
-                Use::of("bias", BufferId::BIAS, &[2, crate::plan::MAX_LOGIT_BIAS as u32]),
+                Use::of("bias", BufferId::BIAS, &[2, crate::sampling::MAX_LOGIT_BIAS as u32]),
             ],
             fixed: vec![("vocabulary", *vocabulary)],
             grid: Grid::ColumnsBy(1),

@@ -117,6 +117,13 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// Factor on attention's scores. Gemma 3 27B alone (62 layers) scales by what its heads would be if they shared the
+    /// width evenly.
+    pub fn attention_scale(&self) -> f32 {
+        let even = self.architecture.name == "gemma3" && self.layers == 62;
+        1.0 / (if even { self.width / self.heads } else { self.head_dim } as f32).sqrt()
+    }
+
     fn check(&self, meta: &Metadata, key: &dyn Fn(&str) -> String) -> Result<()> {
         let wrong = |field: &str, found: String, expected: &str| {
             Err(Error::BadHeader { what: meta.what.clone(), field: key(field), found, expected: expected.to_owned() })
@@ -142,8 +149,15 @@ impl ModelConfig {
                 return wrong(field, size.to_string(), "a multiple of 32");
             }
         }
-        if !(self.rope_base > 0.0 && self.eps >= 0.0) {
+        if self.rope_base <= 0.0 {
             return wrong("rope.freq_base", self.rope_base.to_string(), "a positive number");
+        }
+        if self.eps < 0.0 {
+            return wrong("attention.layer_norm_rms_epsilon", self.eps.to_string(), "0 or more");
+        }
+        let tokens = meta.strings("tokenizer.ggml.tokens")?.len();
+        if tokens > self.vocabulary {
+            return wrong("vocab_size", self.vocabulary.to_string(), &format!("at least its {tokens} tokens"));
         }
         Ok(())
     }
@@ -180,7 +194,8 @@ fn bounded(meta: &Metadata, key: &str, default: Option<usize>, most: usize) -> R
 
 fn linear_factor(meta: &Metadata, type_key: &str, factor_key: &str) -> Result<f32> {
     match meta.opt_string(type_key)? {
-        None | Some("none" | "linear") => {}
+        Some("none") => return Ok(1.0),
+        None | Some("linear") => {}
         Some(other) => {
             return Err(Error::BadHeader {
                 what: meta.what.clone(),
@@ -191,7 +206,13 @@ fn linear_factor(meta: &Metadata, type_key: &str, factor_key: &str) -> Result<f3
         }
     }
     match meta.opt_f32(factor_key)? {
+        None => Ok(1.0),
         Some(factor) if factor > 0.0 => Ok(factor),
-        _ => Ok(1.0),
+        Some(factor) => Err(Error::BadHeader {
+            what: meta.what.clone(),
+            field: factor_key.to_owned(),
+            found: factor.to_string(),
+            expected: "a positive number".to_owned(),
+        }),
     }
 }

@@ -33,7 +33,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a model whose header was read. `context` is cut to what the model was trained for. `progress` gets the number
+    /// Loads a model whose header was read and whose memory plan was checked. `context` is cut to what the model was
+    /// trained for. `progress` gets the number
     /// of bytes of the file that are done.
     pub async fn load(
         gguf: &Gguf,
@@ -46,7 +47,6 @@ impl Model {
         let specs = specify(&config, gguf)?;
         let context = context.min(config.context);
         let memory = MemoryPlan::new(&config, &specs, context);
-        memory.check(executor)?;
         let mark = executor.mark();
         let loaded = async {
             let mut placement = Placement::new(executor);
@@ -129,7 +129,7 @@ struct Recorder<'a> {
     inner: BufferId,
     /// (columns, vocabulary) f32
     logits: BufferId,
-    /// (context) u32
+    /// (capacity) u32
     history: BufferId,
     /// (capacity, head_dim/2, 2) f32: global, local
     rope: [BufferId; 2],
@@ -153,7 +153,7 @@ impl<'a> Recorder<'a> {
             head_dim: config.head_dim as u32,
             capacity: capacity as u32,
             window: 0,
-            scale: 1.0 / (config.head_dim as f32).sqrt(),
+            scale: config.attention_scale(),
         };
         let divisors = match tensors.rope_freqs {
             Some(buffer) => Some(executor.read(buffer, 0, config.head_dim / 2).await?),

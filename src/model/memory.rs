@@ -1,9 +1,10 @@
 //! How much memory a model takes, worked out before anything is loaded.
 
 use super::config::ModelConfig;
-use super::tensors::{MatrixSpec, Tensors, VectorSpec};
+use super::tensors::{MatrixSpec, Tensors, VectorSpec, specify};
 use crate::error::{Error, Result};
 use crate::plan::{Executor, KV_CHUNK, MAX_COLUMNS};
+use crate::weights::gguf::Gguf;
 
 /// Bytes by purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -55,22 +56,29 @@ impl MemoryPlan {
         }
     }
 
-    /// Refuses what the device cannot hold.
-    pub fn check(&self, executor: &dyn Executor) -> Result<()> {
+    /// Of the model in a file.
+    pub fn of(gguf: &Gguf, context: usize) -> Result<MemoryPlan> {
+        let config = ModelConfig::from_gguf(gguf)?;
+        let tensors = specify(&config, gguf)?;
+        Ok(MemoryPlan::new(&config, &tensors, context.min(config.context)))
+    }
+
+    /// Refuses models, target and draft, that the device cannot hold together.
+    pub fn check(plans: &[MemoryPlan], executor: &dyn Executor) -> Result<()> {
         let limits = executor.limits();
+        let named: Vec<String> = plans.iter().map(MemoryPlan::to_string).collect();
         let refuse = |limit: String| {
-            Err(Error::OutOfMemory { device: executor.device().name, plan: format!("{self}; {limit}") })
+            let plan = format!("{}; {limit}", named.join(", and the draft model "));
+            Err(Error::OutOfMemory { device: executor.device().name, plan })
         };
-        if self.largest_buffer_bytes > limits.max_binding_bytes {
-            let (largest, most) = (self.largest_buffer_bytes, limits.max_binding_bytes);
+        let largest = plans.iter().map(|plan| plan.largest_buffer_bytes).max().unwrap_or(0);
+        if largest > limits.max_binding_bytes {
+            let most = limits.max_binding_bytes;
             return refuse(format!("one buffer needs {largest} bytes and the device binds at most {most}"));
         }
-        // A draft model comes on top of its target.
-        let taken = executor.counters().allocated_bytes;
+        let total: u64 = plans.iter().map(|plan| plan.total_bytes).sum();
         match limits.memory_bytes {
-            Some(most) if self.total_bytes + taken > most => {
-                refuse(format!("the device has {most} bytes, of which {taken} are taken"))
-            }
+            Some(most) if total > most => refuse(format!("{total} bytes, and the device has {most}")),
             _ => Ok(()),
         }
     }

@@ -195,14 +195,9 @@ impl Files<'_> {
         Ok(VectorSpec { tensors: parts.to_vec() })
     }
 
-    /// A tensor of a layer that nothing reads (a bias, say) would silently change what the model computes.
+    /// A tensor that nothing reads (a bias, say) would silently change what the model computes.
     fn all_used(&self, what: &str) -> Result<()> {
-        let mut unused: Vec<_> = self
-            .by_name
-            .iter()
-            .filter(|(name, (_, used))| !used && name.starts_with("blk."))
-            .map(|(name, _)| *name)
-            .collect();
+        let mut unused: Vec<_> = self.by_name.iter().filter(|(_, (_, used))| !used).map(|(name, _)| *name).collect();
         unused.sort_unstable();
         match unused.first() {
             None => Ok(()),

@@ -34,11 +34,16 @@ impl SpeculationConfig {
         SpeculationConfig { drafter: Some(Vec::new()), ..Self::default() }
     }
 
-    /// Names of the drafters to use.
-    pub fn drafters(&self, draft_model: bool) -> Vec<String> {
+    /// Names of the drafters to use; an error where one needs a draft model and none is loaded.
+    pub fn drafters(&self, draft_model: bool) -> Result<Vec<String>> {
         match &self.drafter {
-            Some(names) => names.clone(),
-            None => DRAFTERS[..if draft_model { 2 } else { 1 }].iter().map(|&name| name.to_owned()).collect(),
+            Some(names) if !draft_model && names.iter().any(|name| name == "model") => Err(Error::BadOption {
+                name: "speculation.drafter".to_owned(),
+                found: "model".to_owned(),
+                expected: "ngram; or model, where a draft model is loaded".to_owned(),
+            }),
+            Some(names) => Ok(names.clone()),
+            None => Ok(DRAFTERS[..if draft_model { 2 } else { 1 }].iter().map(|&name| name.to_owned()).collect()),
         }
     }
 

@@ -6,7 +6,7 @@ use super::drafters::{Draft, DraftContext, DraftModel, Drafter, Ngram};
 use super::length::{Fixed, LengthPolicy};
 use super::outcome::{RoundOutcome, RowStats, Totals};
 use super::tree::{NodeId, TokenTree};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Model;
 use crate::plan::{Executor, MAX_COLUMNS, Submission};
 use crate::sampling::SamplingParams;
@@ -27,18 +27,11 @@ impl Speculator {
     /// Puts the configured parts together. `draft` is the loaded draft model, if any.
     pub fn new(config: &SpeculationConfig, draft: Option<&Rc<Model>>) -> Result<Speculator> {
         let mut drafters: Vec<Box<dyn Drafter>> = Vec::new();
-        for name in config.drafters(draft.is_some()) {
-            drafters.push(match (name.as_str(), draft) {
-                ("ngram", _) => Box::new(Ngram { min: config.prompt_lookup_min, max: config.prompt_lookup_max }),
-                ("model", Some(model)) => Box::new(DraftModel::new(Rc::clone(model))),
-                _ => {
-                    return Err(Error::BadOption {
-                        name: "speculation.drafter".to_owned(),
-                        found: name,
-                        expected: "ngram; or model, where a draft model is loaded".to_owned(),
-                    });
-                }
-            });
+        for name in config.drafters(draft.is_some())? {
+            match draft {
+                Some(model) if name == "model" => drafters.push(Box::new(DraftModel::new(Rc::clone(model)))),
+                _ => drafters.push(Box::new(Ngram { min: config.prompt_lookup_min, max: config.prompt_lookup_max })),
+            }
         }
         let names: Vec<_> = drafters.iter().map(|drafter| drafter.name()).collect();
         let reason = match () {
@@ -56,7 +49,7 @@ impl Speculator {
 
     /// Whether anything can be drafted.
     pub fn active(&self) -> bool {
-        self.reason.starts_with("on")
+        self.drafters.iter().any(|drafter| self.length.budget(drafter.default_tokens()) > 0)
     }
 
     /// Whether a drafter of that name may be asked.
@@ -81,6 +74,7 @@ impl Speculator {
     ) -> Result<RoundOutcome> {
         let base = tokens.len() - 1;
         let root = tokens[base];
+        assert_eq!(target.kv.len(), base, "the cache holds all committed tokens but the last");
         // A draft beyond the last wanted token is lost work; one beyond the cache has no slot.
         let most = (max_new - 1).min(MAX_COLUMNS - 1).min(target.capacity() - tokens.len());
         let draft = match self.draft(tokens, sampling, most)? {
@@ -92,8 +86,7 @@ impl Speculator {
         let mut params = tree.params(base, first - 1);
         params.logit_cols = nodes as u32;
         params.sample_at = (first - 1 + nodes) as u32;
-        sampling.apply(&mut params);
-        runs.extend(target.pass(params, true));
+        runs.extend(target.pass(params.sampled(sampling), true));
         let on_device = tree.nodes()[1..].iter().any(|node| node.token.is_none());
         if !on_device {
             inputs.extend(tree.nodes()[1..].iter().filter_map(|node| node.token));

@@ -228,6 +228,14 @@ pub(crate) fn tiny_llama_tensors() -> Vec<Tensor> {
     tensors
 }
 
+/// [`tiny_llama`] with another length of context.
+pub(crate) fn tiny_llama_with_context(tokens: u64) -> Vec<u8> {
+    let mut metadata = tiny_llama_metadata();
+    metadata.retain(|(key, _)| *key != "llama.context_length");
+    metadata.push(("llama.context_length", Value::Uint(tokens)));
+    write(metadata, &tiny_llama_tensors())
+}
+
 /// A whole, valid, tiny model of the `llama` architecture with a byte-level BPE tokenizer.
 pub(crate) fn tiny_llama() -> Vec<u8> {
     write(tiny_llama_metadata(), &tiny_llama_tensors())

@@ -18,12 +18,14 @@ const MAX_CATCH_UP_PASSES: usize = 4;
 /// A draft model on the target's device.
 pub struct DraftModel {
     model: Rc<Model>,
+    /// Tokens that the round in flight puts into the cache; they count once it is over.
+    fed: Vec<u32>,
 }
 
 impl DraftModel {
     /// `model` lives on the executor of the target.
     pub fn new(model: Rc<Model>) -> DraftModel {
-        DraftModel { model }
+        DraftModel { model, fed: Vec::new() }
     }
 }
 
@@ -45,10 +47,18 @@ impl Drafter for DraftModel {
         }
         let base = self.model.kv.keep_prefix(tokens, tokens.len() - 1);
         let pending = &tokens[base..];
-        if pending.len() > MAX_CATCH_UP_PASSES * MAX_COLUMNS {
-            return Ok(None);
-        }
+        let root = tokens[tokens.len() - 1];
         let mut runs = Vec::new();
+        if pending.len() > MAX_CATCH_UP_PASSES * MAX_COLUMNS {
+            // Others drafted for long: this round only catches up, in passes that ride along with a plain step.
+            let pending = &pending[..MAX_CATCH_UP_PASSES * MAX_COLUMNS];
+            for (index, chunk) in pending.chunks(MAX_COLUMNS).enumerate() {
+                let at = index * MAX_COLUMNS;
+                runs.extend(self.model.pass(Params::chain(chunk.len(), base + at, at), false));
+            }
+            self.fed = pending.to_vec();
+            return Ok(Some(Draft { tree: TokenTree::new(root), inputs: [pending, &[root]].concat(), runs }));
+        }
         let passes = pending.chunks(MAX_COLUMNS).count();
         for (index, chunk) in pending.chunks(MAX_COLUMNS).enumerate() {
             let at = index * MAX_COLUMNS;
@@ -57,11 +67,9 @@ impl Drafter for DraftModel {
                 params.logit_first = chunk.len() as u32 - 1;
                 params.logit_cols = 1;
                 params.sample_at = pending.len() as u32;
-                context.sampling.apply(&mut params);
             }
-            runs.extend(self.model.pass(params, true));
+            runs.extend(self.model.pass(params.sampled(context.sampling), true));
         }
-        let root = tokens[tokens.len() - 1];
         let mut tree = TokenTree::new(root);
         let mut at = NodeId::ROOT;
         for step in 0..budget {
@@ -70,8 +78,7 @@ impl Drafter for DraftModel {
                 let mut params = Params::chain(1, base + index, index);
                 params.logit_cols = 1;
                 params.sample_at = index as u32 + 1;
-                context.sampling.apply(&mut params);
-                runs.extend(self.model.pass(params, true));
+                runs.extend(self.model.pass(params.sampled(context.sampling), true));
             }
             // Shared noise makes the draft a function of the prefix and the seed.
             match tree.add(at, None, Proposal::Deterministic, self.name()) {
@@ -79,12 +86,13 @@ impl Drafter for DraftModel {
                 None => break,
             }
         }
-        self.model.kv.extend(pending);
+        self.fed = pending.to_vec();
         Ok(Some(Draft { tree, inputs: pending.to_vec(), runs }))
     }
 
-    /// The accepted tokens that this model itself was fed are in its cache already: all but its last draft.
+    /// Accepted tokens that this model drafted and was fed are in its cache already: all but its last draft.
     fn observe(&mut self, outcome: &RoundOutcome) {
+        self.model.kv.extend(&std::mem::take(&mut self.fed));
         let drafted = outcome.tree.drafted();
         let mine = outcome.tree.node(NodeId::ROOT).slots.iter().any(|slot| slot.source == self.name());
         if mine && drafted > 0 {

@@ -12,7 +12,7 @@ impl LengthPolicy for Fixed {
         "fixed"
     }
 
-    fn budget(&mut self, default: usize) -> usize {
+    fn budget(&self, default: usize) -> usize {
         self.0.unwrap_or(default)
     }
 

@@ -11,7 +11,7 @@ pub trait LengthPolicy {
     /// Name in configurations.
     fn name(&self) -> &'static str;
     /// Tokens to draft, at most 15; 0 for a plain step. `default` is what the drafter would like.
-    fn budget(&mut self, default: usize) -> usize;
+    fn budget(&self, default: usize) -> usize;
     /// Learns from a round.
     fn observe(&mut self, outcome: &RoundOutcome);
 }
