@@ -210,7 +210,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             floor_key = threshold(row, thread, floor_key, maximum, false, params.top_p);
         }
         if params.min_p > 0.0 {
-            floor_key = max(floor_key, ordered_key(bitcast<u32>(maximum + log(params.min_p))));
+            // A logarithm that rounds up must not shut out the maximum itself.
+            floor_key = max(floor_key, min(winner.x, ordered_key(bitcast<u32>(maximum + log(params.min_p)))));
         }
         let position = position_of(column) + 1u;
         best_key = 0u;

@@ -3,7 +3,7 @@
 //!
 //! Rooms, ground floor first; a room imports only from those above it in this list:
 //! [`error`], [`runtime`], [`store`] · [`weights`], [`text`], [`sampling`] · [`plan`] · [`gpu`], [`cpu`] · [`model`] ·
-//! [`speculate`] · [`engine`], [`session`] · the edges (`main.rs`, `web.rs`).
+//! [`speculate`] · [`device`], [`engine`], [`session`], [`generation`], [`summary`], [`perplexity`] · the edges (`main.rs`, `web.rs`).
 
 pub mod cpu;
 pub mod device;

@@ -86,7 +86,7 @@ fn threshold(logits: &[f32], params: &Params) -> f32 {
         threshold = threshold.max(top_p(logits, threshold, maximum, params.top_p));
     }
     if params.min_p > 0.0 {
-        threshold = threshold.max(maximum + params.min_p.ln());
+        threshold = threshold.max(maximum + params.min_p.ln().min(0.0));
     }
     threshold
 }

@@ -71,7 +71,8 @@ impl Waiter<'_> {
         imp::pump(self.device);
     }
 
-    /// After this the device no longer holds on to data that was written to it before.
+    /// Lets the device take what was written to it, so that it need not hold on to the data (natively it is done with it
+    /// when this returns).
     pub(super) fn settle_writes(&self) {
         imp::settle_writes(self);
     }
@@ -126,5 +127,8 @@ mod imp {
 
     pub(super) fn pump(_device: &wgpu::Device) {}
 
-    pub(super) fn settle_writes(_waiter: &Waiter<'_>) {}
+    /// A submit flushes what is staged; a wait is not possible here, the device does the rest while bytes are read.
+    pub(super) fn settle_writes(waiter: &Waiter<'_>) {
+        waiter.queue.submit([]);
+    }
 }

@@ -75,7 +75,14 @@ impl GpuExecutor {
         };
         for (index, step) in plan.steps.iter().enumerate() {
             let wrong = |reason: String| refuse(&plan.label, format!("step {index}: {reason}"));
-            let lowered = lower(step, bucket, self.geometry).map_err(wrong)?;
+            // What the kernel reads decides what its buffers must hold.
+            let columns = match step {
+                Step::Matvec { weight, .. } if self.widest_only.borrow().contains_key(&weight.layout) => {
+                    MAX_COLUMNS as u32
+                }
+                _ => bucket,
+            };
+            let lowered = lower(step, columns, self.geometry).map_err(wrong)?;
             let pipelines = self.pipelines_of(&lowered, bucket)?;
             let buffers = self.buffers.borrow();
             check_buffers(&lowered, &pipelines[0], &buffers).map_err(wrong)?;

@@ -46,12 +46,17 @@ impl GpuExecutor {
                 None => report.same_bits.push(layout.name().to_owned()),
                 Some(reason) => {
                     report.widest_only.push(format!("{}: {reason}", layout.name()));
-                    self.widest_only.borrow_mut().insert(layout, reason);
+                    self.use_widest_only(layout, reason);
                 }
             }
         }
         report.duration_ms = crate::runtime::now_ms() - start;
         Ok(report)
+    }
+
+    /// Takes the widest kernel of a layout for every number of columns, in plans prepared from now on.
+    pub fn use_widest_only(&self, layout: Layout, reason: String) {
+        self.widest_only.borrow_mut().insert(layout, reason);
     }
 
     /// The difference of the widest kernel to the host, and what differs in a narrower one.

@@ -51,6 +51,8 @@ impl Model {
         let loaded = async {
             let mut placement = Placement::new(executor);
             let tensors = placement.tensors(&specs)?;
+            // In a browser a buffer that could not be made is told of later: at the latest with this answer.
+            executor.read(BufferId::TOKENS, 0, 1).await?;
             placement.fill(reader, &gguf.tensors, progress).await?;
             Model::record(config, tensors, context, memory, executor).await
         };

@@ -8,6 +8,8 @@ use tokenizers::models::bpe::{BPE, BpeBuilder, Merges, Vocab};
 
 /// Looking for the splits of a token costs its length squared; no real vocabulary comes near this sum.
 const MAX_SPLIT_WORK: usize = 1 << 30;
+/// Text of all rebuilt merges; Gemma's quarter of a million tokens make a tenth of it.
+const MAX_MERGE_BYTES: usize = 64 << 20;
 
 /// The BPE model. It knows only tokens that text can become, so no text becomes a control token.
 pub(super) fn model(metadata: &Metadata, vocabulary: &Vocabulary, whole_pieces: bool) -> Result<BPE> {
@@ -92,10 +94,16 @@ fn from_scores(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Merges> {
     tokens.sort_by(|a, b| scores[b.0 as usize].total_cmp(&scores[a.0 as usize]));
     let known: std::collections::HashSet<&str> = tokens.iter().map(|&(_, text)| text).collect();
     let mut merges = Merges::new();
+    let mut bytes = 0;
     for (_, text) in &tokens {
         for (at, _) in text.char_indices().skip(1) {
             let (left, right) = text.split_at(at);
             if known.contains(left) && known.contains(right) {
+                bytes += text.len();
+                if bytes > MAX_MERGE_BYTES {
+                    let reason = format!("its merges take more than {MAX_MERGE_BYTES} bytes, more than any real one's");
+                    return Err(Error::Tokenizer { reason });
+                }
                 merges.push((left.to_owned(), right.to_owned()));
             }
         }

@@ -1,4 +1,4 @@
-//! Decodes blocks of every layout to f32: the CPU twin of `shaders/shared/layout_*.wgsl`.
+//! Decodes blocks of every layout to f32: the CPU twin of `shaders/shared/layouts.wgsl`.
 //!
 //! Each layout is a type, so that loops over a matrix are compiled once for each, the decoder inlined and vectorised for
 //! whatever the caller is compiled for. Products are rounded before they are summed, on every processor alike.

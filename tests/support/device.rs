@@ -12,10 +12,13 @@ pub(crate) fn gpu() -> GpuExecutor {
 
 /// The same with another geometry than the device would choose.
 pub(crate) fn gpu_with(geometry: Option<Geometry>) -> GpuExecutor {
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // SAFETY: the value is the same from every thread, and nothing here reads the environment while it is set first.
-        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
-    }
+    static RUNTIME_DIR: std::sync::Once = std::sync::Once::new();
+    RUNTIME_DIR.call_once(|| {
+        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            // SAFETY: every test that reads the environment comes through here first and waits for this to be done.
+            unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+        }
+    });
     block_on(GpuExecutor::request_with(AdapterChoice::Any, geometry)).unwrap_or_else(|error| {
         panic!("{error}. These tests need a Vulkan driver: on Debian `apt-get install mesa-vulkan-drivers libvulkan1`")
     })
