@@ -143,6 +143,20 @@ for (const name of browserNames) {
       t.diagnostic(result.reason);
     });
 
+    test("a browser without WebGPU has no adapter, and auto takes the CPU", { timeout: 2 * MINUTE }, async (t) => {
+      const bare = await launch(name, { gpu: false });
+      t.after(() => bare.close());
+      const page = await bare.newPage();
+      await page.goto(`${server.origin}/blank`);
+      const model = `/models/${MODEL}`;
+      const { error } = await page.evaluate(ask, { load: { model, device: "gpu", context: 64 }, requests: [] });
+      assert.equal(error?.code, "no_adapter", JSON.stringify(error));
+      t.diagnostic(error.message);
+      const result = unwrap(await page.evaluate(ask, { load: { model, device: "auto", context: 64 }, requests: [] }));
+      assert.equal(result.device.kind, "cpu");
+      assert.match(result.reason, /adapter/);
+    });
+
     test("a draft model drafts, and the tokens stay the same", { timeout: 3 * MINUTE }, async (t) => {
       const load = { model: `/models/${MODEL}`, draftModel: `/models/${DRAFT}`, device: "cpu", context: 128 };
       const result = unwrap(await inPage(ask, { load, requests: [greedy("drafter=model,num_speculative_tokens=3"), greedy("off")] }));
