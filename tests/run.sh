@@ -166,10 +166,11 @@ clippy() { cargo clippy --locked --release "$@" -- -D warnings; }
 # What getrandom wants to be told for a browser.
 wasm_clippy() { RUSTFLAGS='--cfg getrandom_backend="wasm_js"' clippy --lib --target "$WASM_TARGET"; }
 
-# The compiler's warnings fail the build of the wasm too. cargo repeats them when there is nothing to build.
+# The compiler's warnings fail the build of the wasm too. cargo repeats them when there is nothing to build, and colours
+# them where CARGO_TERM_COLOR says so.
 web_build() {
   npm --prefix web run build 2>&1 | tee "$logs/web-build-output"
-  if grep -E '^warning: .foredraft. .* generated' "$logs/web-build-output"; then return 1; fi
+  if sed $'s/\e\\[[0-9;]*m//g' "$logs/web-build-output" | grep -E '^warning: .foredraft. .* generated'; then return 1; fi
 }
 
 # The checks use the release profile as the tests do, so that build scripts and macros are compiled once.

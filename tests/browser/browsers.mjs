@@ -41,8 +41,6 @@ const BROWSERS = {
       browser: "chrome",
       args: [
         "--no-sandbox",
-        "--enable-unsafe-webgpu",
-        "--use-webgpu-adapter=swiftshader",
         "--disable-quic",
         "--disable-background-networking",
         "--disable-component-update",
@@ -50,19 +48,23 @@ const BROWSERS = {
         "--no-first-run",
       ],
     },
+    webgpu: { on: { args: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] }, off: { args: ["--disable-gpu"] } },
   },
   firefox: {
     env: "FOREDRAFT_FIREFOX",
     places: ["/usr/bin/firefox-esr", "/usr/bin/firefox"],
     install: "apt-get install firefox-esr mesa-vulkan-drivers",
-    launch: {
-      browser: "firefox",
-      extraPrefsFirefox: {
-        "dom.webgpu.enabled": true,
-        "dom.webgpu.workers.enabled": true,
-        "gfx.webgpu.ignore-blocklist": true,
-        "dom.webgpu.allow-software-rendering": true,
+    launch: { browser: "firefox" },
+    webgpu: {
+      on: {
+        extraPrefsFirefox: {
+          "dom.webgpu.enabled": true,
+          "dom.webgpu.workers.enabled": true,
+          "gfx.webgpu.ignore-blocklist": true,
+          "dom.webgpu.allow-software-rendering": true,
+        },
       },
+      off: { extraPrefsFirefox: { "dom.webgpu.enabled": false } },
     },
   },
 };
@@ -70,16 +72,18 @@ const BROWSERS = {
 /** Names of the browsers to test: both, or those of FOREDRAFT_BROWSERS (for work on one of them). */
 export const browserNames = process.env.FOREDRAFT_BROWSERS?.split(",") ?? Object.keys(BROWSERS);
 
-/** Starts a browser; where it is missing the error says what to install. */
-export async function launch(name) {
-  const { env, places, install, launch: options } = BROWSERS[name];
+/** Starts a browser, with software WebGPU or with none; where it is missing the error says what to install. */
+export async function launch(name, { gpu = true } = {}) {
+  const { env, places, install, launch: options, webgpu } = BROWSERS[name];
+  const { args = [], ...switches } = gpu ? webgpu.on : webgpu.off;
   const candidates = process.env[env] ? [process.env[env]] : places;
   const executablePath = candidates.find((place) => existsSync(place));
   if (!executablePath) {
     throw new Error(`${name} is missing (looked for ${candidates.join(", ")}): run \`${install}\`, or name it in ${env}`);
   }
   // Waits are bounded by the tests themselves; a software adapter can be slow to answer a single call.
-  return puppeteer.launch({ executablePath, headless: true, protocolTimeout: 900_000, timeout: 90_000, ...options });
+  const limits = { protocolTimeout: 900_000, timeout: 90_000 };
+  return puppeteer.launch({ executablePath, headless: true, ...limits, ...options, ...switches, args: [...(options.args ?? []), ...args] });
 }
 
 /**

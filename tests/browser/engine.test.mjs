@@ -135,6 +135,28 @@ for (const name of browserNames) {
       });
     }
 
+    // Both browsers have a software adapter only, which auto must not take.
+    test("auto takes the CPU where the GPU is software, and says why", { timeout: MINUTE }, async (t) => {
+      const result = unwrap(await inPage(ask, { load: { model: `/models/${MODEL}`, device: "auto", context: 64 }, requests: [] }));
+      assert.equal(result.device.kind, "cpu");
+      assert.match(result.reason, /software/);
+      t.diagnostic(result.reason);
+    });
+
+    test("a browser without WebGPU has no adapter, and auto takes the CPU", { timeout: 2 * MINUTE }, async (t) => {
+      const bare = await launch(name, { gpu: false });
+      t.after(() => bare.close());
+      const page = await bare.newPage();
+      await page.goto(`${server.origin}/blank`);
+      const model = `/models/${MODEL}`;
+      const { error } = await page.evaluate(ask, { load: { model, device: "gpu", context: 64 }, requests: [] });
+      assert.equal(error?.code, "no_adapter", JSON.stringify(error));
+      t.diagnostic(error.message);
+      const result = unwrap(await page.evaluate(ask, { load: { model, device: "auto", context: 64 }, requests: [] }));
+      assert.equal(result.device.kind, "cpu");
+      assert.match(result.reason, /adapter/);
+    });
+
     test("a draft model drafts, and the tokens stay the same", { timeout: 3 * MINUTE }, async (t) => {
       const load = { model: `/models/${MODEL}`, draftModel: `/models/${DRAFT}`, device: "cpu", context: 128 };
       const result = unwrap(await inPage(ask, { load, requests: [greedy("drafter=model,num_speculative_tokens=3"), greedy("off")] }));
@@ -223,6 +245,51 @@ for (const name of browserNames) {
       assert.equal(result.early, "aborted");
       assert.equal(result.unloaded, "unloaded");
       assert.equal(result.after, "unloaded");
+    });
+
+    test("a stream is let go of when its load fails or is given up", { timeout: MINUTE }, async () => {
+      const result = await inPage(async () => {
+        const { Engine } = await import("/pkg/index.js");
+        const outcomes = {};
+        const cases = { failed: {}, draft: { draftModel: 7 }, aborted: { signal: true, silent: true } };
+        for (const [name, { signal, silent, ...options }] of Object.entries(cases)) {
+          const abort = new AbortController();
+          let cancelled;
+          const gone = new Promise((resolve) => (cancelled = resolve));
+          const pull = (controller) => {
+            if (signal) abort.abort();
+            if (!silent) controller.enqueue(new Uint8Array(1000)); // no GGUF
+          };
+          const model = new ReadableStream({ pull, cancel: () => cancelled() }, { highWaterMark: 0 });
+          const load = Engine.load({ model, device: "cpu", signal: abort.signal, ...options });
+          const code = await load.then(() => "loaded", (error) => error.code);
+          await gone;
+          outcomes[name] = [code, model.locked];
+        }
+        return outcomes;
+      });
+      assert.deepEqual(result, { failed: ["not_gguf", false], draft: ["bad_option", false], aborted: ["aborted", false] });
+    });
+
+    test("nulls count as not given, and what no message can carry is refused", { timeout: MINUTE }, async () => {
+      const result = await inPage(async (model) => {
+        const { Engine } = await import("/pkg/index.js");
+        const engine = await Engine.load({ model, device: "cpu", context: 64 });
+        const code = (request) => engine.completions.create({ prompt: "one", ...request }).then(() => "answered", (error) => `${error.code}: ${error.message}`);
+        const names = ["stop", "signal", "temperature", "top_p", "seed", "max_completion_tokens", "logit_bias", "stream", "stream_options", "speculation"];
+        const nulls = Object.fromEntries(names.map((name) => [name, null]));
+        const answers = [
+          await code({ ...nulls, max_tokens: 2 }),
+          await code({ max_tokens: NaN }),
+          await code({ max_tokens: 2, temperature: Infinity }),
+          await code({ max_tokens: 2, prompt: () => {} }),
+          await code({ max_tokens: 2 }),
+        ];
+        engine.unload();
+        return answers;
+      }, `/models/${MODEL}`);
+      const expected = [/^answered$/, /^bad_option: max_tokens is NaN/, /^bad_option: temperature is Infinity/, /^bad_option: .*sent/, /^answered$/];
+      expected.forEach((pattern, i) => assert.match(result[i], pattern));
     });
 
     test("a load can be given up", { timeout: MINUTE }, async () => {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { MODEL, browserNames, launch, modelsFolder, outDir, startServer } from "./browsers.mjs";
+import { DRAFT, MODEL, browserNames, launch, modelsFolder, outDir, startServer } from "./browsers.mjs";
 
 const MINUTE = 60_000;
 const PROMPT = "Say: one two three one two three one two three";
@@ -97,6 +97,30 @@ for (const name of browserNames) {
       await page.keyboard.press("Enter");
       await page.waitForSelector("#prompt:not([disabled])", { timeout: MINUTE });
       assert.equal(await page.$eval("#alert", (alert) => alert.hidden), true);
+      await page.close();
+    });
+
+    test("an address asks for speculation by a draft model", { timeout: MINUTE }, async () => {
+      const page = await browser.newPage();
+      const chosen = () => page.$eval('input[name="speculation"]:checked', ({ value }) => value.split(",")[0]);
+      await page.goto(`${server.origin}/?speculation=model&draft=/models/${DRAFT}`);
+      assert.equal(await chosen(), "drafter=model");
+      await page.goto(`${server.origin}/?speculation=model`);
+      assert.equal(await chosen(), "auto", "there is no model to draft by");
+      await page.close();
+    });
+
+    test("a file dropped beside the zone is the model", { timeout: MINUTE }, async () => {
+      const page = await browser.newPage();
+      await page.goto(server.origin);
+      const kept = await page.evaluate(() => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File(["GGUF"], "dropped.gguf"));
+        const drag = (type) => new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true });
+        return ["dragover", "drop"].every((type) => !document.querySelector("header").dispatchEvent(drag(type)));
+      });
+      assert.ok(kept, "the browser would have left the page for the file");
+      assert.match(await text(page, "#model-file-name"), /^dropped\.gguf/);
       await page.close();
     });
 

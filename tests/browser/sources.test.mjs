@@ -90,6 +90,46 @@ test("a server that is busy at times", async (t) => {
   await compare(await sources.openUrl(`${origin}/f`));
 });
 
+test("a connection that drops more often than it may fail, and brings something each time", { timeout: 60_000 }, async (t) => {
+  let dropped = 0;
+  misbehave = (_, response, start, end) => {
+    const length = end + 1 - start;
+    if (length <= 800_000) return false;
+    dropped++;
+    response.writeHead(206, { "Content-Length": length, "Content-Range": `bytes ${start}-${end}/${FILE.length}` });
+    response.write(FILE.subarray(start, start + 800_000), () => setTimeout(() => response.destroy(), 50));
+    return true;
+  };
+  t.after(() => (misbehave = () => false));
+  await compare(await sources.openUrl(`${origin}/f`));
+  assert.ok(dropped >= 10, `the server dropped ${dropped} connections, expected at least five for each full chunk`);
+});
+
+test("a server that sends on after the range", { timeout: 20_000 }, async (t) => {
+  const open = [];
+  misbehave = (_, response, start, end) => {
+    response.writeHead(206, { "Content-Range": `bytes ${start}-${end}/${FILE.length}` });
+    response.write(FILE.subarray(start, end + 1));
+    response.write("more"); // and no end
+    open.push(new Promise((closed) => response.on("close", closed)));
+    return true;
+  };
+  t.after(() => (misbehave = () => false));
+  await compare(await sources.openUrl(`${origin}/f`));
+  await Promise.all(open);
+});
+
+test("a range that was not asked for is refused", async (t) => {
+  const source = await sources.openUrl(`${origin}/f`);
+  misbehave = (_, response) => {
+    response.writeHead(206, { "Content-Range": `bytes 0-${FILE.length - 1}/${FILE.length}` }).end(FILE);
+    return true;
+  };
+  t.after(() => (misbehave = () => false));
+  await assert.rejects(compare(source), (error) => error.code === "download_failed" && /bytes from 0 on/.test(error.message));
+  source.close();
+});
+
 test("a file that changes while it is read is refused", async (t) => {
   const source = await sources.openUrl(`${origin}/f`);
   misbehave = (_, response, start, end) => {

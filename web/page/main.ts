@@ -111,7 +111,8 @@ async function load(): Promise<void> {
 
 async function send(): Promise<void> {
   const text = prompt.value.trim();
-  if (!engine || answering || text === "") return;
+  const asked = engine;
+  if (!asked || answering || text === "") return;
   alertBox.hidden = true;
   log.querySelector(".empty")?.remove();
   const conversation = (messages = [...messages, { role: "user", content: text }]);
@@ -127,7 +128,7 @@ async function send(): Promise<void> {
   let usage: Usage | undefined;
   try {
     const number = (id: string) => input(id).valueAsNumber;
-    const stream = await engine.chat.completions.create({
+    const stream = await asked.chat.completions.create({
       messages: conversation,
       stream: true,
       stream_options: { include_usage: true },
@@ -154,7 +155,9 @@ async function send(): Promise<void> {
     }
   } catch (thrown) {
     if (!abort.signal.aborted) complain(thrown);
-    if (ForedraftError.from(thrown, "worker_failed").code === "device_lost") unload();
+    // Nothing answers any more after these. Another model may have been loaded meanwhile.
+    const gone = ["device_lost", "worker_failed"].includes(ForedraftError.from(thrown, "worker_failed").code);
+    if (gone && engine === asked) unload();
   } finally {
     turn.busy(false);
     answering = undefined;
@@ -171,8 +174,8 @@ function ending(reason: string, tokensPerSecond: number | undefined): string {
   return [speed, why].filter(Boolean).join(" · ");
 }
 
-/** A drop zone and its file input. */
-function fileField(which: "model" | "draft"): void {
+/** A drop zone and its file input; gives the function that takes a file for it. */
+function fileField(which: "model" | "draft"): (file: File | undefined) => void {
   const zone = byId(`${which}-drop`, HTMLElement);
   const field = input(`${which}-file`);
   const take = (file: File | undefined) => {
@@ -198,6 +201,21 @@ function fileField(which: "model" | "draft"): void {
     const file = event.dataTransfer?.files[0];
     if (file) take(file);
   });
+  return take;
+}
+
+/** A file dropped beside the zones is the model: the browser would leave the page to show it. */
+function dropAnywhere(take: (file: File) => void): void {
+  const bringsFile = (event: DragEvent) => !event.defaultPrevented && event.dataTransfer?.types.includes("Files");
+  document.addEventListener("dragover", (event) => {
+    if (bringsFile(event)) event.preventDefault();
+  });
+  document.addEventListener("drop", (event) => {
+    if (!bringsFile(event)) return;
+    event.preventDefault();
+    const file = event.dataTransfer?.files[0];
+    if (file) take(file);
+  });
 }
 
 /** `?model=…&draft=…&device=…&speculation=…&context=…&max_tokens=…&prompt=…` fills in the fields; nothing loads by itself. */
@@ -213,6 +231,8 @@ function fillFromAddress(): void {
   if (wanted === "gpu" || wanted === "cpu") device.value = wanted;
   const mode = given.get("speculation");
   const radio = speculation.find(({ value }) => value === mode || value.startsWith(`drafter=${mode},`));
+  // To draft by a model is open once there is one; loading without it goes back to the default.
+  if (radio?.disabled) radio.disabled = !given.get("draft");
   if (radio && !radio.disabled) radio.checked = true;
   prompt.value = given.get("prompt") ?? "";
 }
@@ -238,7 +258,7 @@ prompt.addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") answering?.abort();
 });
-fileField("model");
+dropAnywhere(fileField("model"));
 fileField("draft");
 fillFromAddress();
 refresh();

@@ -23,6 +23,16 @@ export function mounts(models) {
   return { "/": path.join(web, "dist"), "/pkg/": path.join(web, "../pkg/dist"), ...(models && { "/models/": models }) };
 }
 
+/** The path that an address asks for, or undefined where it is none that a file could have. */
+function pathOf(address) {
+  try {
+    const pathname = decodeURIComponent(new URL(address, "http://localhost").pathname);
+    return pathname.includes("\0") ? undefined : pathname;
+  } catch {
+    return undefined; // `//` is no URL, `%` no encoding
+  }
+}
+
 /** The file behind a path, or undefined where there is none. */
 function resolve(folders, pathname) {
   const prefix = Object.keys(folders)
@@ -65,9 +75,10 @@ export function sendFile(request, response, { file, size }, { ranges = true } = 
 /** Starts a server; `special` may answer a request itself and then returns true. Port 0 takes a free one. */
 export async function serve({ folders, port = 0, special = () => false }) {
   const server = createServer((request, response) => {
-    const { pathname } = new URL(request.url ?? "/", "http://localhost");
-    if (special(request, response, decodeURIComponent(pathname))) return;
-    const found = resolve(folders, decodeURIComponent(pathname));
+    const pathname = pathOf(request.url ?? "/");
+    if (pathname === undefined) return void response.writeHead(400, { "Content-Type": "text/plain" }).end("bad address");
+    if (special(request, response, pathname)) return;
+    const found = resolve(folders, pathname);
     if (found) sendFile(request, response, found);
     else response.writeHead(404, { "Content-Type": "text/plain" }).end("not found");
   });

@@ -44,7 +44,14 @@ export class WorkerClient {
         reject,
       });
     });
-    this.post({ id, kind, args } as Ask, transfer);
+    try {
+      this.post({ id, kind, args } as Ask, transfer);
+    } catch (cause) {
+      this.pending.delete(id);
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      const message = `the options of ${kind} cannot be sent to the worker, expected plain data: ${reason}`;
+      return Promise.reject(new ForedraftError("bad_option", message, {}, { cause }));
+    }
     signal?.addEventListener("abort", cancel, { once: true });
     return result.finally(() => signal?.removeEventListener("abort", cancel));
   }

@@ -1,7 +1,7 @@
 /** The engine as a page sees it: a model in a worker, asked in OpenAI's shapes. */
 import { WorkerClient } from "./client.js";
 import { ForedraftError } from "./errors.js";
-import { absolute, modelRef, type ModelSource } from "./models.js";
+import { absolute, modelRef, type ModelSource, type SentModel } from "./models.js";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -30,7 +30,7 @@ export interface Assets {
 
 /** Options of {@link Engine.load}. */
 export interface LoadOptions {
-  /** The model, as GGUF. */
+  /** The model, as GGUF. A stream is read once, and cancelled where the load ends early. */
   model: ModelSource;
   /** A smaller model with the same vocabulary that drafts for it. */
   draftModel?: ModelSource;
@@ -49,7 +49,7 @@ export interface LoadOptions {
 }
 
 type Streaming<T> = T & { stream: true };
-type Whole<T> = T & { stream?: false };
+type Whole<T> = T & { stream?: false | null };
 
 /** `create` of one kind of completion: a stream of chunks, or the whole answer. */
 export interface Create<Request, Chunk, Answer> {
@@ -90,28 +90,23 @@ export class Engine {
   static async load(options: LoadOptions): Promise<Engine> {
     const { signal, onProgress, assets } = options;
     if (signal?.aborted) throw ForedraftError.aborted(signal);
-    const { ref: model, transfer } = modelRef(options.model, "model");
-    const args: LoadArgs = { model, device: options.device ?? "auto" };
-    if (options.draftModel !== undefined) {
-      const draft = modelRef(options.draftModel, "draftModel");
-      args.draftModel = draft.ref;
-      transfer.push(...draft.transfer);
-    }
-    if (options.context !== undefined) args.context = options.context;
-    if (options.speculation !== undefined) args.speculation = options.speculation;
-    if (assets?.wasm !== undefined) args.wasm = absolute(assets.wasm, "assets.wasm");
-    const client = startWorker(assets);
+    const models: SentModel[] = [];
+    let client: WorkerClient | undefined;
     // There is nothing to keep of a load that is given up, so the worker goes with it.
-    const abort = () => client.close(ForedraftError.aborted(signal));
-    signal?.addEventListener("abort", abort, { once: true });
+    const abort = () => client?.close(ForedraftError.aborted(signal));
     try {
+      const args = loadArgs(options, models);
+      const transfer = models.flatMap((model) => model.transfer);
+      client = startWorker(assets);
+      signal?.addEventListener("abort", abort, { once: true });
       const info = await client.call("load", args, { transfer, ...(onProgress && { onEvent: onProgress }) });
       return new Engine(client, info);
     } catch (thrown) {
       const error = ForedraftError.from(thrown, "worker_failed");
-      client.close(error);
+      client?.close(error);
       throw error;
     } finally {
+      for (const model of models) model.dispose();
       signal?.removeEventListener("abort", abort);
     }
   }
@@ -122,20 +117,20 @@ export class Engine {
   }
 
   private async create<Chunk, Answer>(
-    request: CompletionOptions & { stream?: boolean },
+    request: CompletionOptions & { stream?: boolean | null },
     prompt: Pick<GenerateArgs, "messages" | "prompt">,
     shape: Shape<Chunk, Answer>,
     options?: RequestOptions,
   ): Promise<CompletionStream<Chunk> | Answer> {
-    const signals = [request.signal, options?.signal].filter((signal) => signal !== undefined);
+    const signals = [request.signal, options?.signal].filter((signal) => signal != null);
     const fired = signals.find((signal) => signal.aborted);
     if (fired) throw ForedraftError.aborted(fired);
+    const args = generateArgs(request, prompt);
     const own = new AbortController();
     const abort = () => own.abort();
     for (const signal of signals) signal.addEventListener("abort", abort, { once: true });
 
-    const head: AnswerHead = { id: `cmpl-${crypto.randomUUID()}`, created: Math.floor(Date.now() / 1000), model: this.model };
-    const args = generateArgs(request, prompt);
+    const head: AnswerHead = { id: `cmpl-${randomId()}`, created: Math.floor(Date.now() / 1000), model: this.model };
     const stream = new CompletionStream<Chunk>(abort);
     const pieces: TokenPiece[] = [];
     let begun = () => {};
@@ -206,6 +201,34 @@ function startWorker(assets?: Assets): WorkerClient {
   return new WorkerClient(worker);
 }
 
+/** 128 random bits in hexadecimal; `crypto.randomUUID` is missing where a page came by plain HTTP. */
+function randomId(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The options of a load as a message; the models that go with it are added to `models`. */
+function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
+  const send = (model: ModelSource, option: string) => {
+    const sent = modelRef(model, option);
+    models.push(sent);
+    return sent.ref;
+  };
+  const args: LoadArgs = { model: send(options.model, "model"), device: options.device ?? "auto" };
+  if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");
+  if (options.context !== undefined) args.context = finite("context", options.context);
+  if (options.speculation !== undefined) args.speculation = options.speculation;
+  if (options.assets?.wasm !== undefined) args.wasm = absolute(options.assets.wasm, "assets.wasm");
+  return args;
+}
+
+/** JSON has no NaN and no infinity: they would arrive as `null`, which means "not given". */
+function finite<T>(name: string, value: T): T {
+  if (typeof value === "number" && !Number.isFinite(value)) {
+    throw new ForedraftError("bad_option", `${name} is ${value}, expected a finite number`, { option: name, found: String(value) });
+  }
+  return value;
+}
+
 const SAMPLING = [
   "temperature",
   "top_k",
@@ -218,17 +241,21 @@ const SAMPLING = [
   "seed",
 ] as const;
 
+/** The request as a message; what is `null` counts as not given, as in OpenAI's API. */
 function generateArgs(request: CompletionOptions, prompt: Pick<GenerateArgs, "messages" | "prompt">): GenerateArgs {
   const sampling: Record<string, unknown> = {};
-  for (const name of SAMPLING) if (request[name] !== undefined) sampling[name] = request[name];
+  for (const name of SAMPLING) if (request[name] != null) sampling[name] = finite(name, request[name]);
   if (request.logit_bias) {
-    sampling["logit_bias"] = Object.entries(request.logit_bias).map(([token, bias]) => [Number(token), bias]);
+    sampling["logit_bias"] = Object.entries(request.logit_bias).map(([token, bias]) => [
+      finite(`logit_bias token "${token}"`, Number(token)),
+      finite(`logit_bias of token ${token}`, bias),
+    ]);
   }
-  const stop = request.stop === undefined ? [] : typeof request.stop === "string" ? [request.stop] : [...request.stop];
+  const stop = request.stop == null ? [] : typeof request.stop === "string" ? [request.stop] : [...request.stop];
   const args: GenerateArgs = { ...prompt, sampling, stop };
-  const most = request.max_completion_tokens ?? request.max_tokens;
-  if (most !== undefined) args.max_tokens = most;
-  if (request.speculation !== undefined) args.speculation = request.speculation;
+  const most = finite("max_completion_tokens", request.max_completion_tokens) ?? finite("max_tokens", request.max_tokens);
+  if (most != null) args.max_tokens = most;
+  if (request.speculation != null) args.speculation = request.speculation;
   return args;
 }
 

@@ -5,18 +5,33 @@ import type { ModelRef, Piece } from "./protocol.js";
 /** A GGUF model: its address, a file, or a stream of its bytes. */
 export type ModelSource = string | URL | Blob | ReadableStream<Uint8Array>;
 
-/** The reference for `model`, and what has to be transferred with it. */
-export function modelRef(model: ModelSource, option: string): { ref: ModelRef; transfer: Transferable[] } {
+/** A model on its way to the worker. */
+export interface SentModel {
+  ref: ModelRef;
+  /** What has to be transferred with it. */
+  transfer: Transferable[];
+  /** Gives up what is left of a stream. To be called when the load has settled, however it did. */
+  dispose(): void;
+}
+
+const nothing = () => {};
+
+/** The reference for `model`. */
+export function modelRef(model: ModelSource, option: string): SentModel {
   if (typeof model === "string" || model instanceof URL) {
-    return { ref: { kind: "url", url: absolute(model, option) }, transfer: [] };
+    return { ref: { kind: "url", url: absolute(model, option) }, transfer: [], dispose: nothing };
   }
   if (model instanceof Blob) {
-    return { ref: { kind: "blob", blob: model, name: model instanceof File ? model.name : "blob" }, transfer: [] };
+    const name = model instanceof File ? model.name : "blob";
+    return { ref: { kind: "blob", blob: model, name }, transfer: [], dispose: nothing };
   }
   if (model instanceof ReadableStream) {
+    if (model.locked) {
+      throw new ForedraftError("bad_option", `${option} is a stream that something else reads already, expected one of its own`);
+    }
     const { port1, port2 } = new MessageChannel();
-    serveStream(model, port1);
-    return { ref: { kind: "port", port: port2, name: "stream" }, transfer: [port2] };
+    const dispose = serveStream(model, port1);
+    return { ref: { kind: "port", port: port2, name: "stream" }, transfer: [port2], dispose };
   }
   throw new ForedraftError("bad_option", `${option} is ${typeof model}, expected a URL, a File or Blob, or a ReadableStream`);
 }
@@ -33,17 +48,21 @@ export function absolute(url: string | URL, option: string): string {
 
 /**
  * Answers each message to `port` with the next piece of `stream`. Not every browser can transfer a stream itself, and this
- * way only one piece is in flight.
+ * way only one piece is in flight. Gives the function that ends it: the worker may be gone before it could say so.
  */
-function serveStream(stream: ReadableStream<Uint8Array>, port: MessagePort): void {
+function serveStream(stream: ReadableStream<Uint8Array>, port: MessagePort): () => void {
   const reader = stream.getReader();
   const answer = (piece: Piece, transfer: Transferable[] = []) => port.postMessage(piece, transfer);
+  let ended = false;
+  const end = () => {
+    if (ended) return;
+    ended = true;
+    port.close();
+    reader.cancel().catch(nothing); // also of a stream that failed by itself
+    reader.releaseLock();
+  };
   port.onmessage = async ({ data }: MessageEvent<"pull" | "cancel">) => {
-    if (data === "cancel") {
-      port.close();
-      await reader.cancel().catch(() => {});
-      return;
-    }
+    if (data === "cancel") return end();
     try {
       const { value, done } = await reader.read();
       if (done) return answer({ end: true });
@@ -54,4 +73,5 @@ function serveStream(stream: ReadableStream<Uint8Array>, port: MessagePort): voi
       answer({ error: ForedraftError.from(thrown, "io").toWire() });
     }
   };
+  return end;
 }

@@ -19,49 +19,52 @@ export interface ChatMessage {
   name?: string;
 }
 
-/** Options that both kinds of completion share. */
+/** Options that both kinds of completion share; `null` counts as not given. */
 export interface CompletionOptions {
   /** Most tokens to write; without it, until the model stops or the context is full. */
-  max_tokens?: number;
+  max_tokens?: number | null;
   /** OpenAI's newer name of `max_tokens`. */
-  max_completion_tokens?: number;
+  max_completion_tokens?: number | null;
   /** 0, the default, is greedy. */
-  temperature?: number;
-  top_k?: number;
-  top_p?: number;
-  min_p?: number;
-  repeat_penalty?: number;
-  repeat_last_n?: number;
-  presence_penalty?: number;
-  frequency_penalty?: number;
+  temperature?: number | null;
+  top_k?: number | null;
+  top_p?: number | null;
+  min_p?: number | null;
+  repeat_penalty?: number | null;
+  repeat_last_n?: number | null;
+  presence_penalty?: number | null;
+  frequency_penalty?: number | null;
   /** Token ids to what is added to their logits. */
-  logit_bias?: Readonly<Record<string, number>>;
+  logit_bias?: Readonly<Record<string, number>> | null;
   /** Same seed, same text. */
-  seed?: number;
+  seed?: number | null;
   /** Text that ends the answer; it is not part of it. */
-  stop?: string | readonly string[];
+  stop?: string | readonly string[] | null;
   /** For this request only; without it, as the engine was loaded. */
-  speculation?: Speculation;
-  stream_options?: { include_usage?: boolean };
-  /** Ends the answer early, with `finish_reason: "abort"`. */
-  signal?: AbortSignal;
+  speculation?: Speculation | null;
+  stream_options?: { include_usage?: boolean | null } | null;
+  /**
+   * Ends the answer early, with `finish_reason: "abort"`. A request that was aborted before its answer began throws `aborted`
+   * instead: at once where the signal had fired already, else when the answers ahead of it have ended.
+   */
+  signal?: AbortSignal | null;
 }
 
 /** Body of `engine.chat.completions.create`. */
 export interface ChatCompletionRequest extends CompletionOptions {
   messages: readonly ChatMessage[];
-  stream?: boolean;
+  stream?: boolean | null;
 }
 
 /** Body of `engine.completions.create`: the prompt is continued as it is, without a chat template. */
 export interface CompletionRequest extends CompletionOptions {
   prompt: string;
-  stream?: boolean;
+  stream?: boolean | null;
 }
 
 /** Second argument of `create`, as in OpenAI's own client. */
 export interface RequestOptions {
-  signal?: AbortSignal;
+  signal?: AbortSignal | null;
 }
 
 /** Why an answer ended. */

@@ -24,7 +24,7 @@ const MIB = 1 << 20;
 const CHUNK_BYTES = 4 * MIB;
 /** Chunks requested ahead of the one being read. */
 const READ_AHEAD = 2;
-/** Requests for one chunk before its download counts as failed. */
+/** Requests in a row that bring nothing before a download counts as failed. */
 const ATTEMPTS = 4;
 const RETRY_DELAY_MS = 400;
 
@@ -203,7 +203,7 @@ async function request(url: string, start: number, end: number, signal: AbortSig
       problem = failure(url, thrown);
     }
     if (attempt === ATTEMPTS) throw problem;
-    await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS * 2 ** (attempt - 1)));
+    await pause(attempt);
   }
 }
 
@@ -218,30 +218,56 @@ async function body(
 ): Promise<Uint8Array> {
   const buffer = new Uint8Array(end - start);
   let filled = 0;
-  for (let attempt = 1; filled < buffer.length; attempt++) {
+  let failures = 0;
+  for (;;) {
+    const before = filled;
     const answer = response ?? (await request(url, start + filled, end, signal));
     response = undefined;
-    const total = rangeTotal(answer);
-    if (size !== undefined && total !== undefined && total !== size) {
-      const message = `${url}: the file changed while it was read: it was ${size} bytes and is now ${total}`;
-      throw new ForedraftError("download_failed", message, { url, found: total, expected: size });
-    }
+    const reader = answer.body?.getReader();
+    let problem: unknown;
     try {
-      const reader = answer.body?.getReader();
-      for (let piece = await reader?.read(); piece?.value; piece = await reader?.read()) {
-        const room = buffer.length - filled;
-        buffer.set(piece.value.length > room ? piece.value.subarray(0, room) : piece.value, filled);
-        filled += Math.min(piece.value.length, room);
+      checkRange(answer, url, start + filled, size);
+      while (filled < buffer.length) {
+        const piece = (await reader?.read())?.value;
+        if (!piece) break;
+        const fits = piece.subarray(0, buffer.length - filled);
+        buffer.set(fits, filled);
+        filled += fits.length;
       }
-      // Without a known size a short answer is the end of the file.
-      if (filled < buffer.length && size === undefined) return buffer.subarray(0, filled);
-      if (filled < buffer.length && attempt === ATTEMPTS) throw new Error(`the connection closed after ${start + filled} bytes`);
     } catch (thrown) {
       if (signal.aborted) throw ForedraftError.aborted(signal);
-      if (attempt >= ATTEMPTS) throw failure(url, thrown);
+      if (thrown instanceof ForedraftError) throw thrown;
+      problem = thrown;
+    } finally {
+      reader?.cancel().catch(() => {}); // a server may send more than it was asked for
     }
+    if (filled === buffer.length) return buffer;
+    // Without a known size a short answer is the end of the file.
+    if (!problem && size === undefined) return buffer.subarray(0, filled);
+    // A connection that drops now and then still brings the file; only one that brings nothing counts up.
+    failures = filled > before ? 1 : failures + 1;
+    if (failures === ATTEMPTS) throw failure(url, problem ?? new Error(`the connection closed after ${start + filled} bytes`));
+    await pause(failures);
   }
-  return buffer;
+}
+
+/** Waits after the `failures`-th failure in a row, longer each time. */
+function pause(failures: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS * 2 ** (failures - 1)));
+}
+
+/** Refuses an answer that says it holds other bytes than those from `start`, or that the file has another size now. */
+function checkRange(answer: Response, url: string, start: number, size: number | undefined): void {
+  const total = rangeTotal(answer);
+  if (size !== undefined && total !== undefined && total !== size) {
+    const message = `${url}: the file changed while it was read: it was ${size} bytes and is now ${total}`;
+    throw new ForedraftError("download_failed", message, { url, found: total, expected: size });
+  }
+  const first = /^bytes\s+(\d+)-/.exec(answer.headers.get("Content-Range") ?? "")?.[1];
+  if (first !== undefined && Number(first) !== start) {
+    const message = `${url}: the server, or a proxy before it, answered bytes from ${first} on, expected those from ${start} on`;
+    throw new ForedraftError("download_failed", message, { url, found: Number(first), expected: start });
+  }
 }
 
 /** Total length from `Content-Range: bytes a-b/total`; servers of other origins may hide the header. */
