@@ -383,7 +383,8 @@ mod native {
     async fn load(options: LoadOptions) -> Result<Engine> {
         let bar = bar();
         let engine = Engine::load(options, &mut |progress: &Progress| {
-            bar.set_message(format!("{} {}", progress.stage, progress.file));
+            let file = Path::new(&progress.file).file_name().unwrap_or_default().to_string_lossy();
+            bar.set_message(format!("{} {file}", progress.stage));
             bar.set_length(progress.total_bytes);
             bar.set_position(progress.loaded_bytes);
         })
