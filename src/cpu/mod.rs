@@ -116,7 +116,11 @@ impl CpuExecutor {
 
 impl Executor for CpuExecutor {
     fn device(&self) -> DeviceInfo {
-        let name = format!("CPU, {} threads, {}", runtime::threads(), simd::name());
+        let threads = match runtime::threads() {
+            1 => "1 thread".to_owned(),
+            count => format!("{count} threads"),
+        };
+        let name = format!("CPU, {threads}, {}", simd::name());
         DeviceInfo { kind: "cpu", name, software: false }
     }
 
