@@ -93,7 +93,11 @@ count_node() {
 end_group() {
   if [ -n "$group" ]; then kill -TERM -- "-$group" 2>/dev/null || true; fi
   # KILL: bash may lose another signal while it starts the subshell.
-  if [ -n "$watchdog" ]; then kill -KILL -- "-$watchdog" 2>/dev/null || true; fi
+  if [ -n "$watchdog" ]; then
+    kill -KILL -- "-$watchdog" 2>/dev/null || true
+    # Reaped here, or bash would tell of its end in the middle of the report.
+    wait "$watchdog" 2>/dev/null || true
+  fi
   group="" watchdog=""
 }
 
