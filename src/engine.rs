@@ -64,7 +64,6 @@ pub struct Progress {
 
 /// What is shared by an engine's clones, sessions and generations.
 pub(crate) struct Core {
-    pub(crate) executor: Rc<dyn Executor>,
     pub(crate) device: Device,
     pub(crate) target: Model,
     pub(crate) draft: Option<Rc<Model>>,
@@ -75,6 +74,12 @@ pub(crate) struct Core {
     pub(crate) load_ms: f64,
     /// A generation is running: there is one KV cache.
     pub(crate) busy: Cell<bool>,
+}
+
+impl Core {
+    pub(crate) fn executor(&self) -> &dyn Executor {
+        self.device.executor.as_ref()
+    }
 }
 
 /// A loaded engine; clones share it.
@@ -106,28 +111,18 @@ impl Engine {
         let layouts: BTreeSet<Layout> = files.iter().flat_map(|gguf| gguf.layouts()).collect();
         progress(&Progress { stage: "device", file: target.file.clone(), loaded_bytes: 0, total_bytes: 0 });
         let device = Device::open(device, &layouts.into_iter().collect::<Vec<_>>()).await?;
-        let executor = Rc::clone(&device.executor);
-        MemoryPlan::check(&plans, executor.as_ref())?;
+        let executor = device.executor.as_ref();
+        MemoryPlan::check(&plans, executor)?;
         let name = target.model_name();
-        let target = target.load(executor.as_ref(), context, progress).await?;
+        let target = target.load(executor, context, progress).await?;
         let draft = match &mut draft {
-            Some(draft) => Some(Rc::new(draft.load(executor.as_ref(), context, progress).await?)),
+            Some(draft) => Some(Rc::new(draft.load(executor, context, progress).await?)),
             None => None,
         };
         let load_ms = runtime::now_ms() - start;
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
-        let core = Core {
-            executor,
-            device,
-            target,
-            draft,
-            tokenizer,
-            template,
-            name,
-            speculation,
-            load_ms,
-            busy: Cell::new(false),
-        };
+        let core =
+            Core { device, target, draft, tokenizer, template, name, speculation, load_ms, busy: Cell::new(false) };
         Ok(Engine { core: Rc::new(core) })
     }
 
@@ -149,7 +144,7 @@ impl Engine {
 
     /// Where it runs.
     pub fn device(&self) -> DeviceInfo {
-        self.core.executor.device()
+        self.core.executor().device()
     }
 
     /// Why it runs there.
@@ -159,7 +154,7 @@ impl Engine {
 
     /// The executor, for tools and tests.
     pub fn executor(&self) -> &dyn Executor {
-        self.core.executor.as_ref()
+        self.core.executor()
     }
 
     /// The GPU, where it is one: for reports and tests.

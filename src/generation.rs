@@ -219,7 +219,7 @@ impl Running {
             return Err(Error::BadOption { name, found, expected });
         }
         let stop = StopMatcher::new(request.stop)?;
-        core.executor.write(BufferId::BIAS, 0, &request.sampling.bias_words())?;
+        core.executor().write(BufferId::BIAS, 0, &request.sampling.bias_words())?;
         let prompt = &tokens[..tokens.len() - 1];
         let mut running = Running {
             busy,
@@ -247,14 +247,14 @@ impl Running {
         }
         let models = [Some(&core.target), draft];
         for (index, model) in models.into_iter().flatten().enumerate() {
-            match prefill(core.executor.as_ref(), model, prompt, &running.cancelled).await {
+            match prefill(core.executor(), model, prompt, &running.cancelled).await {
                 Ok(cached) if index == 0 => running.cached_tokens = cached,
                 Ok(_) => {}
                 Err(Error::Aborted) => break,
                 Err(error) => return Err(error),
             }
         }
-        running.counters = core.executor.counters();
+        running.counters = core.executor().counters();
         running.decode_start_ms = runtime::now_ms();
         Ok(Phase::Running(Box::new(running)))
     }
@@ -265,8 +265,7 @@ impl Running {
         }
         let core = Rc::clone(&self.busy.0);
         let left = self.max_tokens - (self.tokens.len() - self.prompt_tokens);
-        let outcome =
-            self.speculator.round(core.executor.as_ref(), &core.target, &self.tokens, &self.sampling, left).await?;
+        let outcome = self.speculator.round(core.executor(), &core.target, &self.tokens, &self.sampling, left).await?;
         self.first_token_ms.get_or_insert_with(runtime::now_ms);
         let mut chunk = Chunk::default();
         for (token, source, accepted) in emitted(&outcome) {
@@ -303,11 +302,11 @@ impl Running {
         }
         let tokens = self.tokens[self.prompt_tokens..].to_vec();
         let totals = &self.speculator.totals;
-        let counters = core.executor.counters();
+        let counters = core.executor().counters();
         let decode_ms = end_ms - self.decode_start_ms;
         let summary = Summary {
             model: core.name.clone(),
-            device: core.executor.device(),
+            device: core.executor().device(),
             finish_reason,
             usage: Usage {
                 prompt_tokens: self.prompt_tokens,
@@ -338,7 +337,7 @@ impl Running {
                 submits: counters.submits - self.counters.submits,
                 maps: counters.maps - self.counters.maps,
             },
-            system_fingerprint: core.executor.fingerprint(),
+            system_fingerprint: core.executor().fingerprint(),
             text: std::mem::take(&mut self.text),
             tokens,
         };

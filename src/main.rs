@@ -6,7 +6,7 @@ mod native {
     use foredraft::engine::{DeviceChoice, Engine, LoadOptions, Progress};
     use foredraft::error::{Error, Result};
     use foredraft::generation::{Prompt, Request};
-    use foredraft::model::{MemoryPlan, ModelConfig, tensors};
+    use foredraft::model::MemoryPlan;
     use foredraft::sampling::SamplingParams;
     use foredraft::speculate::SpeculationConfig;
     use foredraft::store::ByteSource;
@@ -326,10 +326,7 @@ mod native {
     async fn inspect(model: &str, context: Option<usize>, json: bool) -> Result<()> {
         let mut source = open(model)?;
         let gguf = read_header(source.as_mut()).await?;
-        let config = ModelConfig::from_gguf(&gguf)?;
-        let specs = tensors::specify(&config, &gguf)?;
-        let context = context.unwrap_or(foredraft::engine::DEFAULT_CONTEXT).min(config.context);
-        let memory = MemoryPlan::new(&config, &specs, context);
+        let memory = MemoryPlan::of(&gguf, context.unwrap_or(foredraft::engine::DEFAULT_CONTEXT))?;
         if json {
             let metadata: BTreeMap<_, _> =
                 gguf.metadata.values.iter().map(|(key, value)| (key, value.brief())).collect();

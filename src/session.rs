@@ -4,7 +4,7 @@ use crate::engine::{Core, Engine};
 use crate::error::{Error, Result};
 use crate::generation::{Generation, Request};
 use crate::model::Model;
-use crate::plan::{Executor, MAX_COLUMNS, Params, Submission};
+use crate::plan::{Executor, MAX_COLUMNS, Submission};
 use crate::runtime;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -50,17 +50,14 @@ pub(crate) async fn prefill(
             return Err(Error::Aborted);
         }
         let piece = &tokens[at..tokens.len().min(at + passes * MAX_COLUMNS)];
-        let mut runs = Vec::new();
-        for (index, columns) in piece.chunks(MAX_COLUMNS).enumerate() {
-            let offset = index * MAX_COLUMNS;
-            runs.extend(model.pass(Params::chain(columns.len(), at + offset, offset), false));
-        }
+        let runs = model.feed(at, piece.len());
+        let passes_run = runs.len();
         let start = runtime::now_ms();
         let ticket = executor.submit(Submission { tokens: vec![(0, piece.to_vec())], runs, read: (0, 1) })?;
         executor.finish(ticket).await?;
         model.kv.extend(piece);
         at += piece.len();
-        let pass_ms = (runtime::now_ms() - start) / piece.chunks(MAX_COLUMNS).count() as f64;
+        let pass_ms = (runtime::now_ms() - start) / passes_run as f64;
         passes = ((PREFILL_SUBMIT_MS / pass_ms.max(0.1)) as usize).clamp(1, PREFILL_MAX_PASSES);
     }
     Ok(cached)

@@ -98,6 +98,12 @@ impl Model {
         self.context + MAX_COLUMNS
     }
 
+    /// Passes that bring the `count` tokens at `TOKENS[0..]` into the cache from slot `base` on; no logits.
+    pub fn feed(&self, base: usize, count: usize) -> Vec<(PlanId, Params)> {
+        let starts = (0..count).step_by(MAX_COLUMNS);
+        starts.flat_map(|at| self.pass(Params::chain(MAX_COLUMNS.min(count - at), base + at, at), false)).collect()
+    }
+
     /// One pass: layers, then for `params.logit_cols` columns the head, then the sampler if `sample`.
     pub fn pass(&self, params: Params, sample: bool) -> Vec<(PlanId, Params)> {
         let bucket = |columns: u32| COLUMN_BUCKETS.iter().position(|&bucket| bucket >= columns as usize).unwrap_or(0);

@@ -48,28 +48,21 @@ impl Drafter for DraftModel {
         let base = self.model.kv.keep_prefix(tokens, tokens.len() - 1);
         let pending = &tokens[base..];
         let root = tokens[tokens.len() - 1];
-        let mut runs = Vec::new();
         if pending.len() > MAX_CATCH_UP_PASSES * MAX_COLUMNS {
             // Others drafted for long: this round only catches up, in passes that ride along with a plain step.
             let pending = &pending[..MAX_CATCH_UP_PASSES * MAX_COLUMNS];
-            for (index, chunk) in pending.chunks(MAX_COLUMNS).enumerate() {
-                let at = index * MAX_COLUMNS;
-                runs.extend(self.model.pass(Params::chain(chunk.len(), base + at, at), false));
-            }
+            let runs = self.model.feed(base, pending.len());
             self.fed = pending.to_vec();
             return Ok(Some(Draft { tree: TokenTree::new(root), inputs: [pending, &[root]].concat(), runs }));
         }
-        let passes = pending.chunks(MAX_COLUMNS).count();
-        for (index, chunk) in pending.chunks(MAX_COLUMNS).enumerate() {
-            let at = index * MAX_COLUMNS;
-            let mut params = Params::chain(chunk.len(), base + at, at);
-            if index + 1 == passes {
-                params.logit_first = chunk.len() as u32 - 1;
-                params.logit_cols = 1;
-                params.sample_at = pending.len() as u32;
-            }
-            runs.extend(self.model.pass(params.sampled(context.sampling), true));
-        }
+        // The last pass of the pending tokens ends with the root and is the first step of the draft.
+        let last_pass = (pending.len() - 1) / MAX_COLUMNS * MAX_COLUMNS;
+        let mut runs = self.model.feed(base, last_pass);
+        let mut params = Params::chain(pending.len() - last_pass, base + last_pass, last_pass);
+        params.logit_first = params.live_cols - 1;
+        params.logit_cols = 1;
+        params.sample_at = pending.len() as u32;
+        runs.extend(self.model.pass(params.sampled(context.sampling), true));
         let mut tree = TokenTree::new(root);
         let mut at = NodeId::ROOT;
         for step in 0..budget {
