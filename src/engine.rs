@@ -10,12 +10,13 @@ use crate::plan::{DeviceInfo, Executor};
 use crate::runtime;
 use crate::session::Session;
 use crate::speculate::SpeculationConfig;
+use crate::speculate::cost::CostModel;
 use crate::store::ByteSource;
 use crate::text::template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
 use crate::weights::format::Layout;
 use crate::weights::gguf::{Gguf, GgufReader};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -72,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) name: String,
     pub(crate) speculation: SpeculationConfig,
     pub(crate) load_ms: f64,
+    /// What verifying and drafting cost here.
+    pub(crate) cost: Rc<RefCell<CostModel>>,
     /// A generation is running: there is one KV cache.
     pub(crate) busy: Cell<bool>,
 }
@@ -121,8 +124,18 @@ impl Engine {
         };
         let load_ms = runtime::now_ms() - start;
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
-        let core =
-            Core { device, target, draft, tokenizer, template, name, speculation, load_ms, busy: Cell::new(false) };
+        let core = Core {
+            device,
+            target,
+            draft,
+            tokenizer,
+            template,
+            name,
+            speculation,
+            load_ms,
+            cost: Rc::default(),
+            busy: Cell::new(false),
+        };
         Ok(Engine { core: Rc::new(core) })
     }
 

@@ -164,6 +164,16 @@ pub enum Error {
         /// What is allowed.
         expected: String,
     },
+    /// Parts of speculation that together would not keep what the acceptance rule promises.
+    #[error("{combination} would not be exact: {reason}; {remedy}")]
+    Inexact {
+        /// The parts, as they are configured.
+        combination: String,
+        /// Why.
+        reason: String,
+        /// What to choose instead.
+        remedy: String,
+    },
     /// The draft model cannot draft for this target.
     #[error("the draft model has another vocabulary than the target: {difference}; use a draft of the same family")]
     VocabularyMismatch {
@@ -246,6 +256,7 @@ impl Error {
             Error::EmptyPrompt => "empty_prompt",
             Error::PromptTooLong { .. } => "prompt_too_long",
             Error::BadOption { .. } => "bad_option",
+            Error::Inexact { .. } => "inexact_speculation",
             Error::VocabularyMismatch { .. } => "vocabulary_mismatch",
             Error::OutOfMemory { .. } => "out_of_memory",
             Error::NoAdapter { .. } => "no_adapter",

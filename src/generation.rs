@@ -6,7 +6,9 @@ use crate::plan::{BufferId, Counters};
 use crate::runtime;
 use crate::sampling::SamplingParams;
 use crate::session::prefill;
+use crate::speculate::drafters::DrafterId;
 use crate::speculate::outcome::RoundOutcome;
+use crate::speculate::target::ModelTarget;
 use crate::speculate::{SpeculationConfig, Speculator};
 use crate::store::LocalFuture;
 use crate::summary::{
@@ -202,7 +204,7 @@ impl Running {
         let busy = Busy::take(&core)?;
         request.sampling.validate(core.target.config.vocabulary)?;
         let config = request.speculation.as_ref().unwrap_or(&core.speculation);
-        let speculator = Speculator::new(config, core.draft.as_ref())?;
+        let speculator = config.speculator(core.draft.as_ref())?.with_cost(Rc::clone(&core.cost));
         let tokens = prompt_tokens(&core, &request.prompt)?;
         let context = core.target.context;
         if tokens.is_empty() {
@@ -265,10 +267,11 @@ impl Running {
         }
         let core = Rc::clone(&self.busy.0);
         let left = self.max_tokens - (self.tokens.len() - self.prompt_tokens);
-        let outcome = self.speculator.round(core.executor(), &core.target, &self.tokens, &self.sampling, left).await?;
+        let target = ModelTarget { executor: core.executor(), model: &core.target };
+        let outcome = self.speculator.round(&target, &self.tokens, &self.sampling, left).await?;
         self.first_token_ms.get_or_insert_with(runtime::now_ms);
         let mut chunk = Chunk::default();
-        for (token, source, accepted) in emitted(&outcome) {
+        for (token, source, accepted) in emitted(&outcome, &self.speculator) {
             if core.tokenizer.is_end(token) {
                 return Ok(self.end(FinishReason::Stop, chunk, events));
             }
@@ -315,7 +318,7 @@ impl Running {
                 prompt_tokens_details: PromptTokensDetails { cached_tokens: self.cached_tokens },
                 completion_tokens_details: CompletionTokensDetails {
                     accepted_prediction_tokens: self.accepted,
-                    rejected_prediction_tokens: totals.drafted - totals.accepted,
+                    rejected_prediction_tokens: totals.all.drafted - totals.all.accepted,
                 },
             },
             timings: Timings {
@@ -330,8 +333,8 @@ impl Running {
                 reason: self.speculator.reason.clone(),
                 exactness: self.speculator.exactness(),
                 rounds: totals.rounds,
-                drafted: totals.drafted,
-                accepted: totals.accepted,
+                drafted: totals.all.drafted,
+                accepted: totals.all.accepted,
                 acceptance_rate: totals.acceptance_rate(),
                 mean_acceptance_length: totals.mean_acceptance_length(),
                 submits: counters.submits - self.counters.submits,
@@ -347,18 +350,11 @@ impl Running {
 }
 
 /// Tokens of a round in order: token, who made it, whether it was a draft.
-fn emitted(outcome: &RoundOutcome) -> Vec<(u32, &'static str, bool)> {
-    let tree = &outcome.tree;
-    let mut tokens = Vec::new();
-    for &node in &outcome.verdict.path {
-        let node_ref = tree.node(node);
-        let slot = tree.node(node_ref.parent).slots.iter().find(|slot| slot.child == node);
-        if let (Some(token), Some(slot)) = (node_ref.token, slot) {
-            tokens.push((token, slot.source, true));
-        }
-    }
-    tokens.push((outcome.verdict.next, "target", false));
-    tokens
+fn emitted(outcome: &RoundOutcome, speculator: &Speculator) -> Vec<(u32, &'static str, bool)> {
+    let name = |id: DrafterId| speculator.drafters()[usize::from(id.0)].name;
+    let path = outcome.verdict.path.iter().map(|&node| outcome.tree.node(node));
+    let drafted = path.filter_map(|node| Some((node.token?, name(node.source?), true)));
+    drafted.chain(std::iter::once((outcome.verdict.next, "target", false))).collect()
 }
 
 /// Template and tokenizer; the begin token where the model wants one and the template has not written it.

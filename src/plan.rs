@@ -16,6 +16,12 @@ use crate::weights::format::Layout;
 
 /// Columns of one pass.
 pub const MAX_COLUMNS: usize = 16;
+/// Nodes of the widest tree, root included.
+pub const MAX_NODES: usize = 16;
+/// Likeliest tokens that row statistics list.
+pub const TOP: usize = 8;
+/// Words of one row's statistics.
+pub const ROW_STATS_WORDS: usize = 3 + 4 * TOP;
 /// The widths for which plans are recorded. A pass uses the smallest that holds its columns.
 pub const COLUMN_BUCKETS: [usize; 5] = [1, 2, 4, 8, 16];
 /// Positions whose attention is summed by one workgroup: fixed, so that sums do not depend on the columns in flight.
@@ -272,12 +278,14 @@ pub struct Params {
     pub penalty_last_n: u32,
     /// Pairs in `BIAS`.
     pub bias_count: u32,
+    /// Where in `TOKENS` row statistics go.
+    pub stats_at: u32,
     /// Room to grow; zero.
-    pub reserved: [u32; 15],
+    pub reserved: [u32; 14],
     /// Ancestor masks by column; see the module's head.
     pub ancestors: [u32; 16],
-    /// Room to grow; zero.
-    pub reserved2: [u32; 16],
+    /// Tree node of each column.
+    pub nodes: [u32; 16],
 }
 
 const _: () = assert!(size_of::<Params>() == 256, "one uniform slot");
@@ -334,6 +342,42 @@ impl Params {
             mask &= mask - 1;
         }
         self.base + mask.trailing_zeros()
+    }
+}
+
+/// Statistics of one row of logits after processors and temperature, before truncation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowStats {
+    /// Entropy in nats.
+    pub entropy: f32,
+    /// Σ p ln² p
+    pub second_moment: f32,
+    /// ln p of the sampled token.
+    pub sample_logp: f32,
+    /// Likeliest tokens with ln p.
+    pub top: Vec<(u32, f32)>,
+    /// Tokens of the largest noisy scores with ln p.
+    pub drawn: Vec<(u32, f32)>,
+}
+
+impl RowStats {
+    /// From the words that the kernel writes.
+    pub fn from_words(words: &[u32]) -> RowStats {
+        let list = |at: usize| {
+            words[at..at + 2 * TOP]
+                .chunks_exact(2)
+                .map(|pair| (pair[0], f32::from_bits(pair[1])))
+                .filter(|p| p.0 != u32::MAX)
+                .collect()
+        };
+        let float = |at: usize| f32::from_bits(words[at]);
+        RowStats {
+            entropy: float(0),
+            second_moment: float(1),
+            sample_logp: float(2),
+            top: list(3),
+            drawn: list(3 + 2 * TOP),
+        }
     }
 }
 

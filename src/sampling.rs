@@ -146,3 +146,54 @@ pub fn ordered_key(value: f32) -> u32 {
     let bits = value.to_bits();
     if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 }
 }
+
+/// The largest of the thresholds of top-k, top-p and min-p: tokens of smaller logits are never drawn.
+pub fn threshold(logits: &[f32], top_k: u32, top_p_share: f32, min_p: f32) -> f32 {
+    let maximum = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut threshold = f32::NEG_INFINITY;
+    let k = top_k as usize;
+    if k > 0 && k < logits.len() {
+        let mut sorted = logits.to_vec();
+        threshold = *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+    }
+    if top_p_share < 1.0 {
+        threshold = threshold.max(top_p(logits, threshold, maximum, top_p_share));
+    }
+    if min_p > 0.0 {
+        threshold = threshold.max(maximum + min_p.ln().min(0.0));
+    }
+    threshold
+}
+
+/// The largest `t >= floor` such that the logits `>= t` hold a share `p` of the probability of those `>= floor`.
+fn top_p(logits: &[f32], floor: f32, maximum: f32, p: f32) -> f32 {
+    let kept = || logits.iter().copied().filter(|&logit| logit >= floor);
+    let wanted = f64::from(p) * kept().map(|logit| f64::from((logit - maximum).exp())).sum::<f64>();
+    // Nearly all of the probability is near the maximum: sort that part first, all only if it does not do.
+    for depth in [20.0, f32::INFINITY] {
+        let mut candidates: Vec<f32> = kept().filter(|&logit| logit >= maximum - depth).collect();
+        candidates.sort_unstable_by(|a, b| b.total_cmp(a));
+        let mut mass = 0.0;
+        for logit in candidates {
+            mass += f64::from((logit - maximum).exp());
+            if mass >= wanted {
+                return logit;
+            }
+        }
+    }
+    floor
+}
+
+/// The distribution that [`gumbel`] noise on these processed logits draws from: after temperature and truncation, 0 for
+/// what is cut; at temperature 0 the argmax, the lowest id among equals.
+pub fn distribution(logits: &[f32], params: &SamplingParams) -> Vec<f64> {
+    let maximum = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if params.temperature <= 0.0 {
+        let best = logits.iter().position(|&logit| logit == maximum);
+        return (0..logits.len()).map(|token| f64::from(u8::from(Some(token) == best))).collect();
+    }
+    let threshold = threshold(logits, params.top_k, params.top_p, params.min_p);
+    let weight = |&logit: &f32| if logit < threshold { 0.0 } else { f64::from(logit - maximum).exp() };
+    let total: f64 = logits.iter().map(weight).sum();
+    logits.iter().map(|logit| weight(logit) / total).collect()
+}

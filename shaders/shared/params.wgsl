@@ -18,7 +18,7 @@ struct Params {
     // The size covers `reserved`.
     @size(64) bias_count: u32,
     ancestors: array<vec4<u32>, 4>,
-    reserved2: array<vec4<u32>, 4>,
+    nodes: array<vec4<u32>, 4>,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -2,7 +2,7 @@
 
 use super::Buffers;
 use crate::plan::{BufferId, Params};
-use crate::sampling::gumbel;
+use crate::sampling::{gumbel, threshold};
 
 /// One token a logit column, to `TOKENS[sample_at + c]`; changes the logits in place.
 pub(super) fn sample(logits: BufferId, history: BufferId, vocabulary: u32, params: &Params, buffers: &mut Buffers) {
@@ -59,7 +59,8 @@ fn process(logits: &mut [f32], bias: &[u32], recent: &[u32], params: &Params) {
 /// Truncation, noise and argmax; ties go to the lowest id.
 fn draw(logits: &[f32], position: u32, params: &Params) -> u32 {
     let greedy = params.temperature <= 0.0;
-    let threshold = if greedy { f32::NEG_INFINITY } else { threshold(logits, params) };
+    let threshold =
+        if greedy { f32::NEG_INFINITY } else { threshold(logits, params.top_k, params.top_p, params.min_p) };
     let mut best = (f32::NEG_INFINITY, 0);
     for (token, &logit) in logits.iter().enumerate() {
         if logit < threshold {
@@ -71,41 +72,4 @@ fn draw(logits: &[f32], position: u32, params: &Params) -> u32 {
         }
     }
     best.1
-}
-
-/// The largest of the thresholds of top-k, top-p and min-p.
-fn threshold(logits: &[f32], params: &Params) -> f32 {
-    let maximum = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut threshold = f32::NEG_INFINITY;
-    let k = params.top_k as usize;
-    if k > 0 && k < logits.len() {
-        let mut sorted = logits.to_vec();
-        threshold = *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
-    }
-    if params.top_p < 1.0 {
-        threshold = threshold.max(top_p(logits, threshold, maximum, params.top_p));
-    }
-    if params.min_p > 0.0 {
-        threshold = threshold.max(maximum + params.min_p.ln().min(0.0));
-    }
-    threshold
-}
-
-/// The largest `t >= floor` such that the logits `>= t` hold a share `p` of the probability of those `>= floor`.
-fn top_p(logits: &[f32], floor: f32, maximum: f32, p: f32) -> f32 {
-    let kept = || logits.iter().copied().filter(|&logit| logit >= floor);
-    let wanted = f64::from(p) * kept().map(|logit| f64::from((logit - maximum).exp())).sum::<f64>();
-    // Nearly all of the probability is near the maximum: sort that part first, all only if it does not do.
-    for depth in [20.0, f32::INFINITY] {
-        let mut candidates: Vec<f32> = kept().filter(|&logit| logit >= maximum - depth).collect();
-        candidates.sort_unstable_by(|a, b| b.total_cmp(a));
-        let mut mass = 0.0;
-        for logit in candidates {
-            mass += f64::from((logit - maximum).exp());
-            if mass >= wanted {
-                return logit;
-            }
-        }
-    }
-    floor
 }

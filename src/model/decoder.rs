@@ -10,6 +10,7 @@ use crate::plan::{
     AttentionShape, BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, Params, Plan, PlanId, Step,
 };
 use crate::weights::gguf::{Gguf, GgufReader};
+use std::cell::Cell;
 
 /// A model that is ready to run.
 pub struct Model {
@@ -30,6 +31,7 @@ pub struct Model {
     /// Final norm and head by column bucket.
     heads: [PlanId; COLUMN_BUCKETS.len()],
     sample: PlanId,
+    pending: Cell<Option<(usize, u32)>>,
 }
 
 impl Model {
@@ -90,12 +92,44 @@ impl Model {
             steps: vec![recorder.sample()],
         })?;
         let (logits, caches) = (recorder.logits, recorder.caches);
-        Ok(Model { config, context, memory, kv: KvTokens::default(), logits, caches, bodies, heads, sample })
+        Ok(Model {
+            config,
+            context,
+            memory,
+            kv: KvTokens::default(),
+            logits,
+            caches,
+            bodies,
+            heads,
+            sample,
+            pending: Cell::default(),
+        })
     }
 
     /// Slots of the KV cache.
     pub fn capacity(&self) -> usize {
         self.context + MAX_COLUMNS
+    }
+
+    /// Notes that of a tree rooted at slot `base` the path of this mask was accepted: its keys and values are moved together
+    /// before the next pass.
+    pub fn accept_path(&self, base: usize, mask: u32) {
+        self.pending.set((mask & (mask + 1) != 0).then_some((base, mask)));
+    }
+
+    /// The run that moves what [`Model::accept_path`] noted; it must come before any other pass.
+    pub fn take_pending(&self) -> Option<(PlanId, Params)> {
+        self.pending.take().and_then(|(base, mask)| self.compact(base, mask))
+    }
+
+    /// STUB
+    pub fn compact(&self, _base: usize, _mask: u32) -> Option<(PlanId, Params)> {
+        None
+    }
+
+    /// STUB
+    pub fn stats(&self, params: Params) -> (PlanId, Params) {
+        (self.sample, params)
     }
 
     /// Passes that bring the `count` tokens at `TOKENS[0..]` into the cache from slot `base` on; no logits.

@@ -1,30 +1,58 @@
 //! What a user may ask of speculation: the same as a string on the command line, in JSON and in TypeScript.
 
+use super::contract;
+use super::methods::{self, METHODS, Setup};
+use super::round::{Parts, Speculator};
 use crate::error::{Error, Result};
-use crate::plan::MAX_COLUMNS;
+use crate::model::Model;
+use crate::plan::MAX_NODES;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
-/// Drafters by name.
-pub const DRAFTERS: [&str; 2] = ["ngram", "model"];
+/// Drafters of `auto`, in their order: all that need no download; a draft model, if one is loaded, comes last.
+pub const AUTO_DRAFTERS: [&str; 1] = ["ngram"];
+/// Most characters of `corpus`.
+const MAX_CORPUS_BYTES: usize = 16 << 20;
 
-/// `off`, `auto`, or `KEY=VALUE,…`; in JSON also an object with the same keys.
+/// `off`, `auto`, or `KEY=VALUE,…`; in JSON also an object with the same keys. Names are those of [`METHODS`].
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(try_from = "Raw")]
+#[serde(try_from = "Value", into = "Value")]
 pub struct SpeculationConfig {
-    /// Drafters in the order they are asked; `None` is `auto`: all that need no download, then the draft model if one is
-    /// loaded; empty is `off`.
+    /// Drafters in the order they are asked; `None` is `auto`; empty is `off`.
     pub drafter: Option<Vec<String>>,
-    /// Tokens to draft a round, 0 to 15; `None` leaves it to the drafter.
+    /// The acceptance rule; `auto` is always `match`.
+    pub accept: String,
+    /// The length policy.
+    pub length: String,
+    /// The estimator of P(accepted), of policies that use one; `auto` leaves it to the policy.
+    pub estimator: String,
+    /// The shape of the tree.
+    pub tree: String,
+    /// The selector among drafters.
+    pub select: String,
+    /// Tokens to draft a round at most, 0 to 31; `None` leaves it to policy and drafter.
     pub num_speculative_tokens: Option<usize>,
-    /// Shortest n-gram of `ngram`.
-    pub prompt_lookup_min: usize,
-    /// Longest n-gram of `ngram`.
-    pub prompt_lookup_max: usize,
+    /// The text that the drafter `corpus` copies from.
+    pub corpus: Option<String>,
+    /// Numbers of the methods, by the keys that they declare.
+    pub options: BTreeMap<String, f64>,
 }
 
 impl Default for SpeculationConfig {
     /// `auto`
     fn default() -> Self {
-        SpeculationConfig { drafter: None, num_speculative_tokens: None, prompt_lookup_min: 2, prompt_lookup_max: 4 }
+        SpeculationConfig {
+            drafter: None,
+            accept: "auto".to_owned(),
+            length: "fixed".to_owned(),
+            estimator: "auto".to_owned(),
+            tree: "chain".to_owned(),
+            select: "cascade".to_owned(),
+            num_speculative_tokens: None,
+            corpus: None,
+            options: BTreeMap::new(),
+        }
     }
 }
 
@@ -36,36 +64,135 @@ impl SpeculationConfig {
 
     /// Names of the drafters to use; an error where one needs a draft model and none is loaded.
     pub fn drafters(&self, draft_model: bool) -> Result<Vec<String>> {
-        match &self.drafter {
-            Some(names) if !draft_model && names.iter().any(|name| name == "model") => Err(Error::BadOption {
+        let Some(names) = &self.drafter else {
+            let model = draft_model.then_some("model");
+            return Ok(AUTO_DRAFTERS.into_iter().chain(model).map(str::to_owned).collect());
+        };
+        let needs_model = |name: &&String| {
+            methods::find("drafter", methods::split(name).0).is_some_and(|method| method.needs.contains("draft model"))
+        };
+        match names.iter().find(needs_model) {
+            Some(name) if !draft_model => Err(Error::BadOption {
                 name: "speculation.drafter".to_owned(),
-                found: "model".to_owned(),
-                expected: "ngram; or model, where a draft model is loaded".to_owned(),
+                found: name.clone(),
+                expected: "a drafter that needs no draft model, or a draft model to be loaded".to_owned(),
             }),
-            Some(names) => Ok(names.clone()),
-            None => Ok(DRAFTERS[..if draft_model { 2 } else { 1 }].iter().map(|&name| name.to_owned()).collect()),
+            _ => Ok(names.clone()),
         }
     }
 
-    fn check(self) -> Result<Self> {
-        let bad = |name: &str, found: String, expected: &str| {
-            Err(Error::BadOption { name: format!("speculation.{name}"), found, expected: expected.to_owned() })
+    /// Makes the parts and checks that together they keep what the rule promises.
+    pub fn speculator(&self, draft: Option<&Rc<Model>>) -> Result<Speculator> {
+        let setup = Setup { draft, ..Setup::new(self) };
+        let mut names = self.drafters(draft.is_some())?;
+        if self.num_speculative_tokens == Some(0) {
+            names.clear();
+        }
+        let parts = Parts {
+            drafters: names.iter().map(|name| setup.drafter(name)).collect::<Result<_>>()?,
+            length: setup.length(&self.length)?,
+            shape: setup.shape(&self.tree)?,
+            rule: setup.rule(&self.accept)?,
+            selector: setup.selector(&self.select)?,
         };
-        for name in self.drafter.iter().flatten() {
-            if !DRAFTERS.contains(&name.as_str()) {
-                return bad("drafter", name.clone(), &format!("one of {}", DRAFTERS.join(", ")));
+        contract::check(&parts)?;
+        let reason = match () {
+            () if self.num_speculative_tokens == Some(0) => "off: num_speculative_tokens is 0".to_owned(),
+            () if names.is_empty() => "off: as configured".to_owned(),
+            () => format!("on: drafts by {}", names.join(", then ")),
+        };
+        Ok(Speculator::new(parts, reason))
+    }
+
+    /// Takes one key with its value; anything but `options` by name, the rest as numbers of methods.
+    fn set(&mut self, key: &str, value: &Value) -> Result<()> {
+        let bad = |expected: &str| Error::BadOption {
+            name: format!("speculation.{key}"),
+            found: value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            expected: expected.to_owned(),
+        };
+        let text = || value.as_str().map(str::to_owned).ok_or_else(|| bad("a name"));
+        match key {
+            "drafter" => {
+                let names: Vec<String> = match value {
+                    Value::String(names) => names.split('+').map(|name| name.trim().to_owned()).collect(),
+                    Value::Array(names) => names
+                        .iter()
+                        .map(|name| name.as_str().map(str::to_owned))
+                        .collect::<Option<_>>()
+                        .ok_or_else(|| bad("names"))?,
+                    _ => return Err(bad("names")),
+                };
+                self.drafter = Some(names);
+            }
+            "accept" => self.accept = text()?,
+            "length" => self.length = text()?,
+            "estimator" => self.estimator = text()?,
+            "tree" => self.tree = text()?,
+            "select" => self.select = text()?,
+            "corpus" => self.corpus = Some(text()?),
+            "num_speculative_tokens" => {
+                let count = number(value).filter(|n| n.fract() == 0.0 && (0.0..MAX_NODES as f64).contains(n));
+                self.num_speculative_tokens = Some(count.ok_or_else(|| bad("a whole number, 0 to 31"))? as usize);
+            }
+            _ => {
+                let spec = methods::spec(key).ok_or_else(|| Error::BadOption {
+                    name: "speculation".to_owned(),
+                    found: key.to_owned(),
+                    expected: format!("off, auto or a list of {}", keys().join(", ")),
+                })?;
+                let expected = || format!("a number, {} to {}", spec.min, spec.max);
+                let number =
+                    number(value).filter(|n| (spec.min..=spec.max).contains(n)).ok_or_else(|| bad(&expected()))?;
+                self.options.insert(key.to_owned(), number);
             }
         }
-        if let Some(count) = self.num_speculative_tokens.filter(|&count| count >= MAX_COLUMNS) {
-            return bad("num_speculative_tokens", count.to_string(), "0 to 15");
+        Ok(())
+    }
+
+    /// Every name is one, and what does not depend on a model can be made.
+    fn check(self) -> Result<Self> {
+        let setup = Setup::new(&self);
+        for name in self.drafter.iter().flatten() {
+            let (outer, inner) = methods::split(name);
+            for name in [Some(outer), inner].into_iter().flatten() {
+                methods::find("drafter", name).ok_or_else(|| methods::unknown("drafter", name))?;
+            }
         }
-        if self.prompt_lookup_min == 0 || self.prompt_lookup_min > self.prompt_lookup_max || self.prompt_lookup_max > 64
-        {
-            let found = format!("{}..{}", self.prompt_lookup_min, self.prompt_lookup_max);
-            return bad("prompt_lookup_min..max", found, "1 <= min <= max <= 64");
+        setup.length(&self.length)?;
+        if self.estimator != "auto" {
+            setup.estimator(&self.estimator)?;
+        }
+        setup.rule(&self.accept)?;
+        setup.shape(&self.tree)?;
+        setup.selector(&self.select)?;
+        if self.corpus.as_ref().is_some_and(|text| text.len() > MAX_CORPUS_BYTES) {
+            return Err(Error::BadOption {
+                name: "speculation.corpus".to_owned(),
+                found: format!("{} bytes", self.corpus.as_ref().map_or(0, String::len)),
+                expected: format!("at most {MAX_CORPUS_BYTES} bytes"),
+            });
         }
         Ok(self)
     }
+}
+
+/// Every key there is, with what it names.
+fn keys() -> Vec<String> {
+    let named = ["drafter", "accept", "length", "estimator", "tree", "select"];
+    let names = named.iter().map(|key| format!("{key}={}", methods::names(key).join("|")));
+    let options = METHODS.iter().flat_map(|method| method.options).map(|option| option.key.to_owned());
+    names.chain(["num_speculative_tokens".to_owned(), "corpus".to_owned()]).chain(options).collect()
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.parse().ok(),
+        Value::Bool(on) => Some(f64::from(u8::from(*on))),
+        _ => None,
+    }
+    .filter(|number: &f64| number.is_finite())
 }
 
 impl std::str::FromStr for SpeculationConfig {
@@ -79,77 +206,57 @@ impl std::str::FromStr for SpeculationConfig {
             _ => {}
         }
         for pair in text.split(',') {
-            let (key, value) =
-                pair.split_once('=').map_or((pair.trim(), ""), |(key, value)| (key.trim(), value.trim()));
-            let number = || {
-                value.parse::<usize>().map_err(|_| Error::BadOption {
-                    name: format!("speculation.{key}"),
-                    found: value.to_owned(),
-                    expected: "a whole number".to_owned(),
-                })
-            };
-            match key {
-                "drafter" => config.drafter = Some(value.split('+').map(str::to_owned).collect()),
-                "num_speculative_tokens" => config.num_speculative_tokens = Some(number()?),
-                "prompt_lookup_min" => config.prompt_lookup_min = number()?,
-                "prompt_lookup_max" => config.prompt_lookup_max = number()?,
-                _ => {
-                    let keys = "drafter=ngram+model, num_speculative_tokens, prompt_lookup_min, prompt_lookup_max";
-                    return Err(Error::BadOption {
-                        name: "speculation".to_owned(),
-                        found: pair.trim().to_owned(),
-                        expected: format!("off, auto or a list of {keys}"),
-                    });
-                }
-            }
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            config.set(key.trim(), &Value::String(value.trim().to_owned()))?;
         }
         config.check()
     }
 }
 
-/// The two forms in JSON.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Raw {
-    Text(String),
-    Keys(Keys),
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Keys {
-    drafter: Option<Names>,
-    num_speculative_tokens: Option<usize>,
-    prompt_lookup_min: Option<usize>,
-    prompt_lookup_max: Option<usize>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Names {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl TryFrom<Raw> for SpeculationConfig {
+impl TryFrom<Value> for SpeculationConfig {
     type Error = Error;
 
-    fn try_from(raw: Raw) -> Result<Self> {
-        let keys = match raw {
-            Raw::Text(text) => return text.parse(),
-            Raw::Keys(keys) => keys,
-        };
-        let default = SpeculationConfig::default();
-        SpeculationConfig {
-            drafter: keys.drafter.map(|names| match names {
-                Names::One(name) => vec![name],
-                Names::Many(names) => names,
+    fn try_from(value: Value) -> Result<Self> {
+        match value {
+            Value::String(text) => text.parse(),
+            Value::Object(keys) => {
+                let mut config = SpeculationConfig::default();
+                for (key, value) in keys.iter().filter(|(_, value)| !value.is_null()) {
+                    config.set(key, value)?;
+                }
+                config.check()
+            }
+            other => Err(Error::BadOption {
+                name: "speculation".to_owned(),
+                found: other.to_string(),
+                expected: "a string or an object".to_owned(),
             }),
-            num_speculative_tokens: keys.num_speculative_tokens,
-            prompt_lookup_min: keys.prompt_lookup_min.unwrap_or(default.prompt_lookup_min),
-            prompt_lookup_max: keys.prompt_lookup_max.unwrap_or(default.prompt_lookup_max),
         }
-        .check()
+    }
+}
+
+impl std::convert::From<SpeculationConfig> for Value {
+    fn from(config: SpeculationConfig) -> Value {
+        let mut object = serde_json::Map::new();
+        let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
+        if let Some(names) = config.drafter {
+            put("drafter", names.into());
+        }
+        put("accept", config.accept.into());
+        put("length", config.length.into());
+        put("estimator", config.estimator.into());
+        put("tree", config.tree.into());
+        put("select", config.select.into());
+        if let Some(count) = config.num_speculative_tokens {
+            put("num_speculative_tokens", count.into());
+        }
+        if let Some(corpus) = config.corpus {
+            put("corpus", corpus.into());
+        }
+        for (key, value) in config.options {
+            put(&key, value.into());
+        }
+        Value::Object(object)
     }
 }
 
@@ -159,14 +266,26 @@ mod tests {
 
     #[test]
     fn strings_and_objects_mean_the_same() {
-        let text: SpeculationConfig = "drafter=ngram+model,num_speculative_tokens=5".parse().expect("valid");
+        let text: SpeculationConfig =
+            "drafter=ngram+model,num_speculative_tokens=5,prompt_lookup_max=3".parse().expect("valid");
         let json: SpeculationConfig =
-            serde_json::from_str(r#"{"drafter":["ngram","model"],"num_speculative_tokens":5}"#).expect("valid");
+            serde_json::from_str(r#"{"drafter":["ngram","model"],"num_speculative_tokens":5,"prompt_lookup_max":3}"#)
+                .expect("valid");
         assert_eq!(text, json);
+        let written = serde_json::to_string(&text).expect("valid");
+        assert_eq!(serde_json::from_str::<SpeculationConfig>(&written).expect("valid"), text, "{written}");
         assert_eq!(serde_json::from_str::<SpeculationConfig>("\"off\"").expect("valid"), SpeculationConfig::off());
-        for bad in ["drafter=magic", "num_speculative_tokens=16", "tokens=3", "prompt_lookup_min=0", "fast"] {
-            let error = bad.parse::<SpeculationConfig>().expect_err(bad);
-            assert_eq!(error.code(), "bad_option", "{bad}: {error}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_with_what_is() {
+        let bad =
+            ["drafter=magic", "num_speculative_tokens=32", "tokens=3", "prompt_lookup_min=0", "fast", "accept=luck"];
+        for text in bad {
+            let error = text.parse::<SpeculationConfig>().expect_err(text);
+            assert_eq!(error.code(), "bad_option", "{text}: {error}");
         }
+        let error = "drafter=magic".parse::<SpeculationConfig>().expect_err("no such drafter");
+        assert!(error.to_string().contains("ngram"), "{error}");
     }
 }

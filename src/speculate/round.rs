@@ -1,128 +1,388 @@
-//! One round: draft, verify, accept, commit, in one submit and one map.
+//! One round: draft, verify, accept, commit. With `match` that is one submit and one map.
 
-use super::accept::{AcceptanceRule, Exactness, Match};
-use super::config::SpeculationConfig;
-use super::drafters::{Draft, DraftContext, DraftModel, Drafter, Ngram};
-use super::length::{Fixed, LengthPolicy};
-use super::outcome::{RoundOutcome, RowStats, Totals};
-use super::tree::{NodeId, TokenTree};
+use super::accept::{AcceptanceRule, Exactness, ProposalKind};
+use super::chance::{Chance, KeyedChance};
+use super::cost::CostModel;
+use super::drafters::{Ask, DraftContext, Drafter, DrafterId, Expansion, InnerDraft};
+use super::length::{LengthPolicy, Signals};
+use super::outcome::{Needs, RoundOutcome, RoundTiming, Totals};
+use super::select::{DraftSelector, DrafterInfo, Offer, Selection};
+use super::shapes::{Budget, From, TreeShape};
+use super::target::{Job, Target};
+use super::tree::{Candidate, NodeId, TokenTree};
 use crate::error::Result;
-use crate::model::Model;
-use crate::plan::{Executor, MAX_COLUMNS, Submission};
+use crate::plan::{MAX_COLUMNS, MAX_NODES};
 use crate::sampling::SamplingParams;
+use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Drafters, length and rule of one request, and what they have seen.
+/// The parts of a speculator.
+pub struct Parts {
+    /// Where candidates come from; their places are their [`DrafterId`]s.
+    pub drafters: Vec<Box<dyn Drafter>>,
+    /// How much to draft.
+    pub length: Box<dyn LengthPolicy>,
+    /// Which leaves grow.
+    pub shape: Box<dyn TreeShape>,
+    /// What is kept.
+    pub rule: Box<dyn AcceptanceRule>,
+    /// Which drafters are asked.
+    pub selector: Box<dyn DraftSelector>,
+}
+
+/// Drafters, length, shape, rule and selector of one request, and what they have seen.
 pub struct Speculator {
-    drafters: Vec<Box<dyn Drafter>>,
-    length: Box<dyn LengthPolicy>,
-    rule: Box<dyn AcceptanceRule>,
+    parts: Parts,
+    needs: Needs,
+    infos: Vec<DrafterInfo>,
+    /// Costs of this device; shared by the requests of an engine.
+    pub cost: Rc<RefCell<CostModel>>,
     /// Totals of the request.
     pub totals: Totals,
     /// Why speculation is on or off.
     pub reason: String,
 }
 
+/// A drafted tree, and the steps that fill it in where a device drafts it inside the verify pass's submit.
+struct Drafted {
+    tree: TokenTree,
+    inner: Option<InnerDraft>,
+    steps: usize,
+}
+
 impl Speculator {
-    /// Puts the configured parts together. `draft` is the loaded draft model, if any.
-    pub fn new(config: &SpeculationConfig, draft: Option<&Rc<Model>>) -> Result<Speculator> {
-        let mut drafters: Vec<Box<dyn Drafter>> = Vec::new();
-        for name in config.drafters(draft.is_some())? {
-            match draft {
-                Some(model) if name == "model" => drafters.push(Box::new(DraftModel::new(Rc::clone(model)))),
-                _ => drafters.push(Box::new(Ngram { min: config.prompt_lookup_min, max: config.prompt_lookup_max })),
-            }
+    /// A speculator of given parts, whose combination was checked ([`super::contract`]).
+    pub fn new(parts: Parts, reason: String) -> Speculator {
+        let mut needs = parts.rule.needs().and(parts.length.needs()).and(parts.selector.needs());
+        for drafter in &parts.drafters {
+            needs = needs.and(drafter.needs());
         }
-        let names: Vec<_> = drafters.iter().map(|drafter| drafter.name()).collect();
-        let reason = match () {
-            () if config.num_speculative_tokens == Some(0) => "off: num_speculative_tokens is 0".to_owned(),
-            () if drafters.is_empty() => "off: as configured".to_owned(),
-            () => format!("on: drafts by {}", names.join(", then ")),
-        };
-        Ok(Speculator::with_parts(drafters, Box::new(Fixed(config.num_speculative_tokens)), reason))
+        let infos = parts.drafters.iter().enumerate().map(|(index, drafter)| DrafterInfo {
+            id: DrafterId(index as u8),
+            name: drafter.name(),
+            on_device: drafter.on_device(),
+        });
+        let infos = infos.collect();
+        Speculator { parts, needs, infos, cost: Rc::default(), totals: Totals::default(), reason }
     }
 
-    /// A speculator of given parts: what a method's test needs, and what [`Speculator::new`] comes down to.
-    pub fn with_parts(drafters: Vec<Box<dyn Drafter>>, length: Box<dyn LengthPolicy>, reason: String) -> Speculator {
-        Speculator { drafters, length, rule: Box::new(Match), totals: Totals::default(), reason }
+    /// Shares the costs that others measured on this device.
+    pub fn with_cost(self, cost: Rc<RefCell<CostModel>>) -> Speculator {
+        Speculator { cost, ..self }
     }
 
     /// Whether anything can be drafted.
     pub fn active(&self) -> bool {
-        self.drafters.iter().any(|drafter| self.length.budget(drafter.default_tokens()) > 0)
+        !self.parts.drafters.is_empty()
     }
 
     /// Whether a drafter of that name may be asked.
     pub fn drafts_by(&self, name: &str) -> bool {
-        self.active() && self.drafters.iter().any(|drafter| drafter.name() == name)
+        self.infos.iter().any(|info| info.name == name)
+    }
+
+    /// Drafters, in the order of their [`DrafterId`]s.
+    pub fn drafters(&self) -> &[DrafterInfo] {
+        &self.infos
+    }
+
+    /// Its parts, for reports.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// What the text is worth against plain decoding.
     pub fn exactness(&self) -> Exactness {
-        self.rule.exactness()
+        self.parts.rule.exactness()
     }
 
-    /// Runs one round. `tokens` are all committed tokens, of which the target's KV cache holds all but the last; at most
-    /// `max_new` tokens are of use. Gives the outcome; the caller commits `outcome.accepted()` and `outcome.verdict.next`.
+    /// Forgets everything that was learned, totals included.
+    pub fn reset(&mut self) {
+        self.parts.drafters.iter_mut().for_each(|drafter| drafter.reset());
+        self.parts.length.reset();
+        self.parts.shape.reset();
+        self.parts.selector.reset();
+        self.totals = Totals::default();
+    }
+
+    /// Runs one round with keyed randomness. `tokens` are all committed tokens; at most `max_new` more are of use. Gives the
+    /// outcome; the caller commits `outcome.emitted()`.
     pub async fn round(
         &mut self,
-        executor: &dyn Executor,
-        target: &Model,
+        target: &dyn Target,
         tokens: &[u32],
         sampling: &SamplingParams,
         max_new: usize,
     ) -> Result<RoundOutcome> {
-        let base = tokens.len() - 1;
-        let root = tokens[base];
-        assert_eq!(target.kv.len(), base, "the cache holds all committed tokens but the last");
-        // A draft beyond the last wanted token is lost work; one beyond the cache has no slot.
-        let most = (max_new - 1).min(MAX_COLUMNS - 1).min(target.capacity() - tokens.len());
-        let draft = match self.draft(tokens, sampling, most)? {
-            Some(draft) => draft,
-            None => Draft::host(TokenTree::new(root), root),
+        let chance = RefCell::new(KeyedChance::new(sampling.seed, self.totals.rounds));
+        self.round_with(target, tokens, sampling, max_new, &chance).await
+    }
+
+    /// The same with any source of randomness: tests walk every branch.
+    pub async fn round_with(
+        &mut self,
+        target: &dyn Target,
+        tokens: &[u32],
+        sampling: &SamplingParams,
+        max_new: usize,
+        chance: &RefCell<dyn Chance + '_>,
+    ) -> Result<RoundOutcome> {
+        let start_ms = target.now_ms();
+        // A draft beyond the last wanted token is lost work; one beyond the cache has no slot. Whole rows come back from one
+        // pass only.
+        let widest = if self.needs.p { MAX_COLUMNS } else { MAX_NODES };
+        let room = (max_new - 1).min(widest - 1).min(target.room(tokens.len()));
+        let draws = if self.needs.q { self.parts.rule.draws() } else { ProposalKind::Deterministic };
+        let context = DraftContext { tokens, sampling, draws, chance };
+        let Drafted { mut tree, inner, steps } = self.draft(target, &context, room, max_new).await?;
+        let drafted_ms = target.now_ms();
+        let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
+        let verified = target.verify(Job { tokens, tree: &tree, inner, sampling, needs: self.needs }).await?;
+        for (index, &token) in verified.drafted.iter().enumerate() {
+            tree.set_token(NodeId(index as u16 + 1), token);
+        }
+        let rows = verified.rows;
+        let verdict = self.parts.rule.verify(&tree, &rows, &mut *chance.borrow_mut());
+        let timing = RoundTiming {
+            draft_ms: drafted_ms - start_ms,
+            verify_ms: target.now_ms() - drafted_ms,
+            draft_steps: steps + inner_steps,
+            inner_steps,
         };
-        let Draft { mut tree, mut inputs, mut runs } = draft;
-        let (first, nodes) = (inputs.len(), tree.nodes().len());
-        let mut params = tree.params(base, first - 1);
-        params.logit_cols = nodes as u32;
-        params.sample_at = (first - 1 + nodes) as u32;
-        runs.extend(target.pass(params.sampled(sampling), true));
-        let on_device = tree.nodes()[1..].iter().any(|node| node.token.is_none());
-        if !on_device {
-            inputs.extend(tree.nodes()[1..].iter().filter_map(|node| node.token));
-        }
-        let read = (first, tree.drafted() + nodes);
-        let ticket = executor.submit(Submission { tokens: vec![(0, inputs)], runs, read })?;
-        let words = executor.finish(ticket).await?;
-        let (drafted, samples) = words.split_at(tree.drafted());
-        if on_device {
-            for (index, &token) in drafted.iter().enumerate() {
-                tree.set_token(NodeId(index as u16 + 1), token);
-            }
-        }
-        let rows: Vec<RowStats> = samples.iter().map(|&sample| RowStats { sample }).collect();
-        let verdict = self.rule.verify(&tree, &rows);
-        let outcome = RoundOutcome { tree, rows, verdict };
-        target.kv.extend(&[root]);
-        target.kv.extend(&outcome.accepted());
-        self.totals.add(&outcome);
-        self.length.observe(&outcome);
-        self.drafters.iter_mut().for_each(|drafter| drafter.observe(&outcome));
+        let outcome = RoundOutcome { context_len: tokens.len(), tree, rows, verdict, timing };
+        target.commit(tokens, &outcome.tree, &outcome.verdict.path);
+        self.observe(&outcome);
         Ok(outcome)
     }
 
-    /// The first drafter in order that has something to propose.
-    fn draft(&mut self, tokens: &[u32], sampling: &SamplingParams, most: usize) -> Result<Option<Draft>> {
-        let context = DraftContext { tokens, sampling };
-        for drafter in &mut self.drafters {
-            let budget = self.length.budget(drafter.default_tokens()).min(most);
-            if budget == 0 {
+    fn observe(&mut self, outcome: &RoundOutcome) {
+        let tree = &outcome.tree;
+        let drafter = tree.nodes().get(1).and_then(|node| node.source);
+        self.cost.borrow_mut().observe(tree.nodes().len(), drafter, &outcome.timing);
+        self.totals.add(outcome);
+        self.parts.rule.observe(outcome);
+        self.parts.length.observe(outcome);
+        self.parts.shape.observe(outcome);
+        self.parts.selector.observe(outcome);
+        for (index, drafter) in self.parts.drafters.iter_mut().enumerate() {
+            drafter.observe(outcome, DrafterId(index as u8));
+        }
+    }
+
+    /// Asks the drafters that the selector says for a tree.
+    async fn draft(
+        &mut self,
+        target: &dyn Target,
+        context: &DraftContext<'_>,
+        room: usize,
+        max_new: usize,
+    ) -> Result<Drafted> {
+        let empty =
+            || Drafted { tree: TokenTree::new(context.tokens[context.tokens.len() - 1]), inner: None, steps: 0 };
+        if self.parts.drafters.is_empty() || room == 0 {
+            return Ok(empty());
+        }
+        self.parts.drafters.iter_mut().for_each(|drafter| drafter.begin(context));
+        let cost = self.cost.borrow().clone();
+        let mut signals = Signals {
+            context_len: context.tokens.len(),
+            max_new,
+            drafter: None,
+            on_device: false,
+            cascade: false,
+            default_tokens: 0,
+            room,
+            cost: &cost,
+        };
+        if self.parts.selector.wants_all_drafts() {
+            let drafts = self.all_drafts(context, room)?;
+            self.parts.selector.drafts(context.tokens.len(), &drafts);
+        }
+        let selection = self.parts.selector.select(&signals, &self.infos);
+        let mut steps = 0;
+        for group in groups(&selection, &self.infos) {
+            signals.drafter = group.first().copied();
+            signals.on_device = group.iter().any(|&id| self.infos[usize::from(id.0)].on_device);
+            signals.cascade = group.len() > 1;
+            let defaults = group.iter().map(|&id| self.parts.drafters[usize::from(id.0)].default_tokens());
+            signals.default_tokens = defaults.max().unwrap_or(0).min(room);
+            let nodes = self.parts.length.plan(&signals).min(room);
+            if nodes == 0 {
                 continue;
             }
-            if let Some(draft) = drafter.draft(&context, budget)? {
-                return Ok(Some(draft));
+            if let Some(drafted) = self.record(context, &group, nodes)? {
+                return Ok(drafted);
+            }
+            let budget = Budget { nodes, context_len: context.tokens.len() };
+            let all = matches!(selection, Selection::All(_));
+            let (tree, more) = self.grow(target, context, &group, all, &budget, &signals).await?;
+            steps += more;
+            let tree = self.cut(tree, &budget, &signals);
+            if tree.drafted() > 0 && self.parts.selector.accepts(&tree) {
+                return Ok(Drafted { tree, inner: None, steps });
             }
         }
-        Ok(None)
+        Ok(Drafted { steps, ..empty() })
     }
+
+    /// A chain by one device drafter inside the verify pass's submit, where nobody has to see it before.
+    fn record(&mut self, context: &DraftContext<'_>, group: &[DrafterId], nodes: usize) -> Result<Option<Drafted>> {
+        let &[id] = group else { return Ok(None) };
+        let reads = self.parts.length.reads_drafts() || self.parts.selector.looks_at_drafts();
+        if !self.parts.shape.is_chain() || reads || context.draws != ProposalKind::Deterministic {
+            return Ok(None);
+        }
+        let Some(inner) = self.parts.drafters[usize::from(id.0)].record(context, nodes)? else { return Ok(None) };
+        let mut tree = TokenTree::new(context.tokens[context.tokens.len() - 1]);
+        let mut at = NodeId::ROOT;
+        for _ in 0..inner.tokens {
+            if let Some(child) = tree.attach_unknown(at, id) {
+                let a_hat = self.parts.length.estimate(&tree, child);
+                tree.set_estimate(child, a_hat);
+                at = child;
+            }
+        }
+        Ok(Some(Drafted { tree, inner: Some(inner), steps: 0 }))
+    }
+
+    /// Grows a tree as the shape says until it or the length policy has enough. Gives also the passes of draft models.
+    async fn grow(
+        &mut self,
+        target: &dyn Target,
+        context: &DraftContext<'_>,
+        group: &[DrafterId],
+        all: bool,
+        budget: &Budget,
+        signals: &Signals<'_>,
+    ) -> Result<(TokenTree, usize)> {
+        let mut tree = TokenTree::new(context.tokens[context.tokens.len() - 1]);
+        let mut steps = 0;
+        self.parts.shape.begin();
+        while let Some(grow) = self.parts.shape.next(&tree, budget) {
+            let asked: Vec<DrafterId> = match grow.from {
+                From::Any => group.to_vec(),
+                From::First => group.iter().copied().filter(|id| id.0 == 0).collect(),
+                From::Others => group.iter().copied().filter(|id| id.0 != 0).collect(),
+            };
+            let mut offers: Vec<Vec<Offer>> = grow.leaves.iter().map(|_| Vec::new()).collect();
+            for &drafter in &asked {
+                let open: Vec<usize> = (0..grow.leaves.len()).filter(|&at| all || offers[at].is_empty()).collect();
+                if open.is_empty() {
+                    break;
+                }
+                let leaves: Vec<NodeId> = open.iter().map(|&at| grow.leaves[at]).collect();
+                let ask = Ask { leaves: &leaves, width: grow.width, me: drafter };
+                let (found, passes) = self.ask(target, context, &tree, &ask).await?;
+                steps += passes;
+                for (at, candidates) in open.into_iter().zip(found) {
+                    if !candidates.is_empty() {
+                        offers[at].push(Offer { drafter, candidates });
+                    }
+                }
+            }
+            let mut new = Vec::new();
+            for (&leaf, offers) in grow.leaves.iter().zip(offers) {
+                tree.set_expanded(leaf);
+                for (drafter, candidate) in self.parts.selector.combine(&tree, leaf, offers, grow.width) {
+                    new.extend(self.attach(&mut tree, leaf, drafter, &candidate));
+                }
+            }
+            if !new.is_empty() && self.parts.length.stop(&tree, &new, signals) {
+                break;
+            }
+        }
+        Ok((tree, steps))
+    }
+
+    fn attach(
+        &mut self,
+        tree: &mut TokenTree,
+        leaf: NodeId,
+        drafter: DrafterId,
+        candidate: &Candidate,
+    ) -> Option<NodeId> {
+        let (node, new) = tree.attach(leaf, candidate, drafter)?;
+        if new {
+            let a_hat = self.parts.length.estimate(tree, node);
+            tree.set_estimate(node, a_hat);
+        }
+        new.then_some(node)
+    }
+
+    /// Candidates of one drafter, and the passes it took.
+    async fn ask(
+        &mut self,
+        target: &dyn Target,
+        context: &DraftContext<'_>,
+        tree: &TokenTree,
+        ask: &Ask<'_>,
+    ) -> Result<(Vec<Vec<Candidate>>, usize)> {
+        let drafter = &mut self.parts.drafters[usize::from(ask.me.0)];
+        let mut expansion = drafter.expand(context, tree, ask)?;
+        let mut passes = 0;
+        loop {
+            match expansion {
+                Expansion::Ready(candidates) => return Ok((candidates, passes)),
+                Expansion::Pass(pass) => {
+                    let (words, logits) = target.draft(pass).await?;
+                    passes += 1;
+                    expansion = drafter.absorb(context, tree, ask, &words, &logits)?;
+                }
+            }
+        }
+    }
+
+    /// What of a deterministic tree is verified: the shape's choice, then the length policy's, within the budget.
+    fn cut(&mut self, tree: TokenTree, budget: &Budget, signals: &Signals<'_>) -> TokenTree {
+        if !tree.is_deterministic() {
+            return tree;
+        }
+        let tree = match self.parts.shape.prune(&tree, budget) {
+            Some(kept) => tree.keep(&kept),
+            None => tree,
+        };
+        let keep = self.parts.length.keep(&tree, signals).min(budget.nodes);
+        if keep >= tree.drafted() { tree } else { tree.keep(&tree.by_survival()[..keep]) }
+    }
+
+    /// The chain that each host drafter would draft.
+    fn all_drafts(&mut self, context: &DraftContext<'_>, room: usize) -> Result<Vec<(DrafterId, Vec<u32>)>> {
+        let mut drafts = Vec::new();
+        for info in self.infos.iter().filter(|info| !info.on_device) {
+            let drafter = &mut self.parts.drafters[usize::from(info.id.0)];
+            let mut tree = TokenTree::new(context.tokens[context.tokens.len() - 1]);
+            let mut at = NodeId::ROOT;
+            while tree.drafted() < room.min(drafter.default_tokens()) {
+                let ask = Ask { leaves: &[at], width: 1, me: info.id };
+                let Expansion::Ready(found) = drafter.expand(context, &tree, &ask)? else { break };
+                let child = found.first().and_then(|found| found.first()).and_then(|c| tree.attach(at, c, info.id));
+                match child {
+                    Some((child, _)) => at = child,
+                    None => break,
+                }
+            }
+            drafts.push((info.id, tree.path_tokens(at)));
+        }
+        Ok(drafts)
+    }
+}
+
+/// Drafters that are asked together: host drafters that follow each other fill in for one another leaf by leaf, a device
+/// drafter stands alone. [`Selection::All`] is one group.
+fn groups(selection: &Selection, infos: &[DrafterInfo]) -> Vec<Vec<DrafterId>> {
+    let order = match selection {
+        Selection::All(ids) => return vec![ids.clone()],
+        Selection::First(ids) => ids,
+    };
+    let mut groups: Vec<Vec<DrafterId>> = Vec::new();
+    let mut open = false;
+    for &id in order {
+        let on_device = infos[usize::from(id.0)].on_device;
+        match groups.last_mut().filter(|_| open && !on_device) {
+            Some(group) => group.push(id),
+            None => groups.push(vec![id]),
+        }
+        open = !on_device;
+    }
+    groups
 }

@@ -1,18 +1,50 @@
 //! What is kept of a draft. A rule says what it promises, by type.
 
-mod match_samples;
+pub mod match_samples;
 
 pub use match_samples::Match;
 
-use super::outcome::{RowStats, Verdict};
-use super::tree::TokenTree;
+use super::chance::Chance;
+use super::outcome::{Needs, RoundOutcome, Row, Verdict};
+use super::tree::{Proposal, TokenTree};
 
-/// What the text of a combination is worth against plain decoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+/// What the text of a combination is worth against plain decoding, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Exactness {
     /// The same tokens as plain decoding with the same seed.
     SameTokens,
+    /// Other tokens than plain decoding with the same seed, of exactly the same distribution.
+    SameDistribution,
+    /// The same tokens at temperature 0; at other temperatures another text.
+    GreedyOnly,
+    /// Another distribution, within a stated bound of the target's.
+    Bounded,
+    /// Another distribution, without a bound.
+    Heuristic,
+}
+
+/// Kinds of proposal, as rules speak of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProposalKind {
+    /// Point masses.
+    Deterministic,
+    /// Independent draws from q.
+    Sampled,
+    /// Draws from q without replacement.
+    SampledWor,
+}
+
+impl Proposal {
+    /// Its kind.
+    pub fn kind(&self) -> ProposalKind {
+        match self {
+            Proposal::Deterministic => ProposalKind::Deterministic,
+            Proposal::Sampled(_) => ProposalKind::Sampled,
+            Proposal::SampledWor(_) => ProposalKind::SampledWor,
+        }
+    }
 }
 
 /// Decides from the target's rows which nodes of a tree are kept.
@@ -21,6 +53,22 @@ pub trait AcceptanceRule {
     fn name(&self) -> &'static str;
     /// What it promises.
     fn exactness(&self) -> Exactness;
+    /// What it reads beyond the samples.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+    /// Proposals for which its promise holds.
+    fn supports(&self, proposal: ProposalKind) -> bool;
+    /// How a drafter that can sample should draw for this rule.
+    fn draws(&self) -> ProposalKind {
+        ProposalKind::Deterministic
+    }
+    /// Whether it is exact only if the number of siblings was fixed before they were drawn.
+    fn fixed_width(&self) -> bool {
+        false
+    }
     /// `rows[i]` is the target's row at node `i`.
-    fn verify(&mut self, tree: &TokenTree, rows: &[RowStats]) -> Verdict;
+    fn verify(&mut self, tree: &TokenTree, rows: &[Row], chance: &mut dyn Chance) -> Verdict;
+    /// Learns from a round.
+    fn observe(&mut self, _outcome: &RoundOutcome) {}
 }

@@ -1,16 +1,23 @@
 //! Where candidate tokens come from.
 
-mod model;
-mod ngram;
+pub mod model;
+pub mod ngram;
 
 pub use model::DraftModel;
 pub use ngram::Ngram;
 
-use super::outcome::RoundOutcome;
-use super::tree::TokenTree;
-use crate::error::Result;
-use crate::plan::{Params, PlanId};
+use super::accept::ProposalKind;
+use super::chance::Chance;
+use super::outcome::{Needs, RoundOutcome};
+use super::tree::{Candidate, NodeId, TokenTree};
+use crate::error::{Error, Result};
+use crate::plan::{BufferId, Params, PlanId, Submission};
 use crate::sampling::SamplingParams;
+use std::cell::RefCell;
+
+/// A drafter of a speculator, by its place in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DrafterId(pub u8);
 
 /// What a drafter may look at.
 pub struct DraftContext<'a> {
@@ -18,34 +25,116 @@ pub struct DraftContext<'a> {
     pub tokens: &'a [u32],
     /// How the target samples; a draft model samples in the same way with the same noise.
     pub sampling: &'a SamplingParams,
+    /// How a drafter that can sample is to draw, by the acceptance rule.
+    pub draws: ProposalKind,
+    /// For drafters that sample on the host.
+    pub chance: &'a RefCell<dyn Chance + 'a>,
 }
 
-/// A draft: a tree now, or work for the device that ends in one.
-pub struct Draft {
-    /// Nodes whose token is not known yet are filled in by `runs`.
-    pub tree: TokenTree,
-    /// Tokens to be put before the root in `TOKENS` (the draft's KV catches up as extra columns), the root included.
-    pub inputs: Vec<u32>,
-    /// Passes to run before the verify pass. They find `inputs` at `TOKENS[0]` and write node `i` of the tree to
-    /// `TOKENS[inputs.len() - 1 + i]`.
-    pub runs: Vec<(PlanId, Params)>,
-}
-
-impl Draft {
-    /// A draft that needs nothing of the device.
-    pub fn host(tree: TokenTree, root: u32) -> Draft {
-        Draft { tree, inputs: vec![root], runs: Vec::new() }
+impl DraftContext<'_> {
+    /// The committed tokens and those on the path to `leaf`.
+    pub fn path(&self, tree: &TokenTree, leaf: NodeId) -> Vec<u32> {
+        [self.tokens, &tree.path_tokens(leaf)].concat()
     }
 }
 
-/// A source of candidates. Expansion is synchronous: a *host* drafter gives a tree, a *device* drafter records steps.
+/// What a shape asks of a drafter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask<'a> {
+    /// Nodes to grow.
+    pub leaves: &'a [NodeId],
+    /// Children wanted below each.
+    pub width: usize,
+    /// The place of the drafter that is asked.
+    pub me: DrafterId,
+}
+
+impl Ask<'_> {
+    /// Where this drafter stood after `node`; `None` where another one drafted it, or it left no cursor.
+    pub fn cursor(&self, tree: &TokenTree, node: NodeId) -> Option<usize> {
+        let node = tree.node(node);
+        (node.source == Some(self.me) && node.cursor > 0).then_some(node.cursor as usize)
+    }
+}
+
+/// A pass of a draft model that has to run before its candidates are known.
+pub struct DraftPass {
+    /// The work; it has a submit and a map of its own, which are counted.
+    pub submission: Submission,
+    /// Logits to read back after it: the buffer, and words. One more map.
+    pub logits: Option<(BufferId, usize)>,
+}
+
+/// An answer to an [`Ask`].
+pub enum Expansion {
+    /// Candidates below each leaf, in the order of the leaves, best first; empty where there are none.
+    Ready(Vec<Vec<Candidate>>),
+    /// They come by [`Drafter::absorb`] once this has run.
+    Pass(DraftPass),
+}
+
+/// A chain drafted inside the verify pass's submit.
+pub struct InnerDraft {
+    /// Tokens to be put into `TOKENS` (the draft's KV catches up as extra columns), the root last.
+    pub inputs: Vec<u32>,
+    /// Passes to run before the verify pass. They find `inputs` at `TOKENS[0]` and write the token at depth i to
+    /// `TOKENS[inputs.len() - 1 + i]`.
+    pub runs: Vec<(PlanId, Params)>,
+    /// Tokens they draft; may be 0 where the draft model only catches up.
+    pub tokens: usize,
+    /// Passes that each wait for the one before.
+    pub steps: usize,
+}
+
+/// A source of candidates. Every call is synchronous: a *host* drafter answers at once, a *device* drafter records passes.
 pub trait Drafter {
     /// Name in configurations and statistics.
     fn name(&self) -> &'static str;
-    /// Tokens it drafts where the configuration does not say.
+    /// Tokens it would draft this round where nothing else says; asked after [`Drafter::begin`].
     fn default_tokens(&self) -> usize;
-    /// Up to `budget` tokens; `None` where it has nothing to propose, so that the next drafter is asked.
-    fn draft(&mut self, context: &DraftContext<'_>, budget: usize) -> Result<Option<Draft>>;
-    /// Learns from a round, whoever drafted it.
-    fn observe(&mut self, outcome: &RoundOutcome);
+    /// What it learns from beyond the samples.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+    /// Whether its candidates cost passes of a model.
+    fn on_device(&self) -> bool {
+        false
+    }
+    /// A round begins: takes in what was committed since the last one.
+    fn begin(&mut self, _context: &DraftContext<'_>) {}
+    /// Candidates below leaves.
+    fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion>;
+    /// Goes on after the pass that [`Drafter::expand`] recorded, with the words it wanted read and the logits.
+    fn absorb(
+        &mut self,
+        _context: &DraftContext<'_>,
+        _tree: &TokenTree,
+        _ask: &Ask<'_>,
+        _words: &[u32],
+        _logits: &[f32],
+    ) -> Result<Expansion> {
+        Err(Error::Gpu { reason: format!("drafter {} recorded no pass", self.name()) })
+    }
+    /// A chain of up to `count` tokens to run inside the verify pass's submit; `None` where it cannot.
+    fn record(&mut self, _context: &DraftContext<'_>, _count: usize) -> Result<Option<InnerDraft>> {
+        Ok(None)
+    }
+    /// Learns from a round, whoever drafted it. `me` is its place in the configuration.
+    fn observe(&mut self, _outcome: &RoundOutcome, _me: DrafterId) {}
+    /// Forgets what it learned.
+    fn reset(&mut self) {}
+}
+
+/// Candidates below each leaf by a function of the leaf: what most host drafters come down to.
+pub(crate) fn each_leaf(ask: &Ask<'_>, mut candidates: impl FnMut(NodeId) -> Vec<Candidate>) -> Expansion {
+    Expansion::Ready(
+        ask.leaves
+            .iter()
+            .map(|&leaf| {
+                let mut found = candidates(leaf);
+                found.truncate(ask.width);
+                found
+            })
+            .collect(),
+    )
 }

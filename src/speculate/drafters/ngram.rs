@@ -1,10 +1,27 @@
 //! `ngram`: prompt lookup (Saxena 2023; vLLM's `[ngram]`). The longest n-gram of the last tokens, n from `max` down to
 //! `min`, that occurred earlier; the tokens after its first occurrence are the draft. Keeps no state.
 
-use super::{Draft, DraftContext, Drafter};
+use super::{Ask, DraftContext, Drafter, Expansion, each_leaf};
 use crate::error::Result;
-use crate::speculate::outcome::RoundOutcome;
-use crate::speculate::tree::TokenTree;
+use crate::speculate::methods::{Make, Method, OptionSpec};
+use crate::speculate::tree::{Candidate, DraftStats, NodeId, TokenTree};
+
+/// This method.
+pub static METHOD: Method = Method {
+    name: "ngram",
+    paper: "prompt lookup decoding, Saxena 2023",
+    about: "copies what followed the first earlier occurrence of the longest n-gram of the last tokens",
+    needs: "",
+    options: &[
+        OptionSpec { key: "prompt_lookup_min", about: "shortest n-gram, tokens", default: 2.0, min: 1.0, max: 64.0 },
+        OptionSpec { key: "prompt_lookup_max", about: "longest n-gram, tokens", default: 4.0, min: 1.0, max: 64.0 },
+    ],
+    test: "drafters::ngram",
+    make: Make::Drafter(|setup| {
+        let (min, max) = (setup.count("prompt_lookup_min"), setup.count("prompt_lookup_max"));
+        Ok(Box::new(Ngram { min, max: max.max(min) }))
+    }),
+};
 
 /// Prompt lookup with n-grams of `min ..= max` tokens.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +30,13 @@ pub struct Ngram {
     pub min: usize,
     /// Longest n-gram that is tried.
     pub max: usize,
+}
+
+impl Ngram {
+    /// A match and where its continuation begins.
+    fn lookup(&self, tokens: &[u32]) -> Option<(usize, usize)> {
+        (self.min..=self.max).rev().find_map(|n| Some((n, lookup(tokens, n)?)))
+    }
 }
 
 impl Drafter for Ngram {
@@ -25,24 +49,28 @@ impl Drafter for Ngram {
         7
     }
 
-    fn draft(&mut self, context: &DraftContext<'_>, budget: usize) -> Result<Option<Draft>> {
-        let tokens = context.tokens;
-        let Some(&root) = tokens.last() else { return Ok(None) };
-        let found = (self.min..=self.max).rev().find_map(|n| lookup(tokens, n, budget));
-        Ok(found.map(|draft| Draft::host(TokenTree::chain(root, draft, self.name()), root)))
+    fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
+        let copied = |at: usize, n: usize| {
+            let stats = DraftStats::of_probability(0.9).matched(n);
+            context.tokens.get(at).map(|&token| Candidate::new(token, stats).at(at as u32 + 1))
+        };
+        Ok(each_leaf(ask, |leaf| {
+            // A copy goes on where it stands; only the root looks anew, and what others drafted is not looked up.
+            let next = match leaf {
+                NodeId::ROOT => self.lookup(context.tokens).and_then(|(n, at)| copied(at, n)),
+                _ => ask.cursor(tree, leaf).and_then(|at| copied(at, usize::from(tree.node(leaf).stats.match_len))),
+            };
+            next.into_iter().collect()
+        }))
     }
-
-    fn observe(&mut self, _: &RoundOutcome) {}
 }
 
-/// Up to `budget` tokens after the first earlier occurrence of the last `n`.
-fn lookup(tokens: &[u32], n: usize, budget: usize) -> Option<&[u32]> {
+/// Where the tokens after the first earlier occurrence of the last `n` begin.
+fn lookup(tokens: &[u32], n: usize) -> Option<usize> {
     let start = tokens.len().checked_sub(n)?;
     let pattern = &tokens[start..];
     let at = tokens[..tokens.len() - 1].windows(n).position(|window| window == pattern)?;
-    let from = at + n;
-    let draft = &tokens[from..tokens.len().min(from + budget)];
-    (!draft.is_empty()).then_some(draft)
+    Some(at + n)
 }
 
 #[cfg(test)]
@@ -50,12 +78,11 @@ mod tests {
     use super::lookup;
 
     #[test]
-    fn copies_what_followed_the_first_occurrence() {
+    fn finds_what_followed_the_first_occurrence() {
         let tokens = [1, 2, 3, 4, 1, 2, 9, 1, 2];
-        assert_eq!(lookup(&tokens, 2, 3), Some(&[3, 4, 1][..]));
-        assert_eq!(lookup(&tokens, 3, 3), None, "(9, 1, 2) occurs once");
-        assert_eq!(lookup(&tokens[..6], 2, 8), Some(&[3, 4, 1, 2][..]), "the draft ends with the text");
-        assert_eq!(lookup(&[7], 1, 4), None);
-        assert_eq!(lookup(&[7, 7], 1, 4), Some(&[7][..]), "a run may overlap itself");
+        assert_eq!(lookup(&tokens, 2), Some(2));
+        assert_eq!(lookup(&tokens, 3), None, "(9, 1, 2) occurs once");
+        assert_eq!(lookup(&[7], 1), None);
+        assert_eq!(lookup(&[7, 7], 1), Some(1), "a run may overlap itself");
     }
 }

@@ -1,0 +1,252 @@
+//! Every method there is: one line here for each file that implements one.
+
+use super::accept::{AcceptanceRule, Exactness};
+use super::config::SpeculationConfig;
+use super::drafters::Drafter;
+use super::length::{AcceptanceEstimator, LengthPolicy};
+use super::select::DraftSelector;
+use super::shapes::TreeShape;
+use super::{accept, drafters, length, select, shapes};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use std::rc::Rc;
+
+/// All methods, by kind and in the order in which they are listed.
+pub static METHODS: &[&Method] = &[
+    &drafters::ngram::METHOD,
+    &drafters::model::METHOD,
+    &accept::match_samples::METHOD,
+    &length::fixed::METHOD,
+    &shapes::chain::METHOD,
+    &select::cascade::METHOD,
+];
+
+/// A published method, as its own file describes it.
+#[derive(Debug)]
+pub struct Method {
+    /// Name in configurations.
+    pub name: &'static str,
+    /// Paper or origin.
+    pub paper: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// What it needs, for people: a draft model, row statistics (`stats`), whole rows (`p`, `q`), …; empty for nothing.
+    pub needs: &'static str,
+    /// Numbers that may be set.
+    pub options: &'static [OptionSpec],
+    /// The test that fails when this method is replaced by the default of its kind.
+    pub test: &'static str,
+    /// What it is, and how it is made.
+    pub make: Make,
+}
+
+/// A number that a method can be given: `KEY=VALUE`. Keys are unique among all methods.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionSpec {
+    /// The key.
+    pub key: &'static str,
+    /// What it means, with its unit.
+    pub about: &'static str,
+    /// Where it is not given.
+    pub default: f64,
+    /// Smallest value allowed.
+    pub min: f64,
+    /// Largest value allowed.
+    pub max: f64,
+}
+
+/// Which trait a method implements, and its maker.
+#[derive(Debug, Clone, Copy)]
+pub enum Make {
+    /// [`Drafter`]
+    Drafter(fn(&Setup<'_>) -> Result<Box<dyn Drafter>>),
+    /// [`AcceptanceRule`]
+    Accept(fn(&Setup<'_>) -> Result<Box<dyn AcceptanceRule>>, Exactness),
+    /// [`LengthPolicy`]
+    Length(fn(&Setup<'_>) -> Result<Box<dyn LengthPolicy>>),
+    /// [`AcceptanceEstimator`]
+    Estimator(fn(&Setup<'_>) -> Result<Box<dyn AcceptanceEstimator>>),
+    /// [`TreeShape`]
+    Tree(fn(&Setup<'_>) -> Result<Box<dyn TreeShape>>),
+    /// [`DraftSelector`]
+    Select(fn(&Setup<'_>) -> Result<Box<dyn DraftSelector>>),
+}
+
+impl Make {
+    /// The key of the configuration that names methods of this kind.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Make::Drafter(_) => "drafter",
+            Make::Accept(..) => "accept",
+            Make::Length(_) => "length",
+            Make::Estimator(_) => "estimator",
+            Make::Tree(_) => "tree",
+            Make::Select(_) => "select",
+        }
+    }
+
+    /// The trait it implements.
+    pub fn trait_name(&self) -> &'static str {
+        match self {
+            Make::Drafter(_) => "Drafter",
+            Make::Accept(..) => "AcceptanceRule",
+            Make::Length(_) => "LengthPolicy",
+            Make::Estimator(_) => "AcceptanceEstimator",
+            Make::Tree(_) => "TreeShape",
+            Make::Select(_) => "DraftSelector",
+        }
+    }
+}
+
+impl Method {
+    /// Of a rule, what it promises.
+    pub fn exactness(&self) -> Option<Exactness> {
+        match self.make {
+            Make::Accept(_, exactness) => Some(exactness),
+            _ => None,
+        }
+    }
+}
+
+/// What parts are made from.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// What was asked for.
+    pub config: &'a SpeculationConfig,
+    /// What stands in the brackets of `outer(inner)`.
+    pub inner: Option<&'a str>,
+    /// The draft model, if one is loaded.
+    pub draft: Option<&'a Rc<Model>>,
+}
+
+impl<'a> Setup<'a> {
+    /// Nothing is loaded.
+    pub fn new(config: &'a SpeculationConfig) -> Setup<'a> {
+        Setup { config, inner: None, draft: None }
+    }
+
+    /// The value of an option: as given, else its default.
+    ///
+    /// # Panics
+    /// Where no method declares the key.
+    pub fn option(&self, key: &str) -> f64 {
+        let spec = spec(key).unwrap_or_else(|| panic!("no method declares the option {key}"));
+        self.config.options.get(key).copied().unwrap_or(spec.default)
+    }
+
+    /// The same as a count.
+    pub fn count(&self, key: &str) -> usize {
+        self.option(key) as usize
+    }
+
+    /// Makes a drafter by name.
+    pub fn drafter(&self, name: &str) -> Result<Box<dyn Drafter>> {
+        match self.find("drafter", name)? {
+            (Make::Drafter(make), setup) => make(&setup),
+            _ => Err(unknown("drafter", name)),
+        }
+    }
+
+    /// Makes a rule by name; `auto` is `match`.
+    pub fn rule(&self, name: &str) -> Result<Box<dyn AcceptanceRule>> {
+        match self.find("accept", if name == "auto" { "match" } else { name })? {
+            (Make::Accept(make, _), setup) => make(&setup),
+            _ => Err(unknown("accept", name)),
+        }
+    }
+
+    /// Makes a length policy by name.
+    pub fn length(&self, name: &str) -> Result<Box<dyn LengthPolicy>> {
+        match self.find("length", name)? {
+            (Make::Length(make), setup) => make(&setup),
+            _ => Err(unknown("length", name)),
+        }
+    }
+
+    /// Makes an estimator by name.
+    pub fn estimator(&self, name: &str) -> Result<Box<dyn AcceptanceEstimator>> {
+        match self.find("estimator", name)? {
+            (Make::Estimator(make), setup) => make(&setup),
+            _ => Err(unknown("estimator", name)),
+        }
+    }
+
+    /// Makes a shape by name.
+    pub fn shape(&self, name: &str) -> Result<Box<dyn TreeShape>> {
+        match self.find("tree", name)? {
+            (Make::Tree(make), setup) => make(&setup),
+            _ => Err(unknown("tree", name)),
+        }
+    }
+
+    /// Makes a selector by name.
+    pub fn selector(&self, name: &str) -> Result<Box<dyn DraftSelector>> {
+        match self.find("select", name)? {
+            (Make::Select(make), setup) => make(&setup),
+            _ => Err(unknown("select", name)),
+        }
+    }
+
+    fn find<'b>(&'b self, key: &str, name: &'b str) -> Result<(Make, Setup<'b>)> {
+        let (outer, inner) = split(name);
+        let method = find(key, outer).ok_or_else(|| unknown(key, name))?;
+        Ok((method.make, Setup { inner, ..*self }))
+    }
+}
+
+/// `outer(inner)` in its parts.
+pub fn split(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('(') {
+        Some((outer, rest)) => (outer, rest.strip_suffix(')')),
+        None => (name, None),
+    }
+}
+
+/// The method of a kind by name.
+pub fn find(key: &str, name: &str) -> Option<&'static Method> {
+    METHODS.iter().copied().find(|method| method.make.key() == key && method.name == name)
+}
+
+/// Names of the methods of a kind.
+pub fn names(key: &str) -> Vec<&'static str> {
+    METHODS.iter().filter(|method| method.make.key() == key).map(|method| method.name).collect()
+}
+
+/// Who declares an option, and what it may be.
+pub fn spec(key: &str) -> Option<&'static OptionSpec> {
+    METHODS.iter().flat_map(|method| method.options).find(|option| option.key == key)
+}
+
+/// The error of a name that is none.
+pub(crate) fn unknown(key: &str, name: &str) -> Error {
+    Error::BadOption {
+        name: format!("speculation.{key}"),
+        found: name.to_owned(),
+        expected: format!("one of {}", names(key).join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_keys_are_unique_and_described() {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut keys = std::collections::BTreeSet::new();
+        for method in METHODS {
+            assert!(seen.insert((method.make.key(), method.name)), "{} twice", method.name);
+            assert!(!method.paper.is_empty() && !method.about.is_empty() && !method.test.is_empty(), "{}", method.name);
+            for option in method.options {
+                assert!(keys.insert(option.key), "option {} twice", option.key);
+                assert!((option.min..=option.max).contains(&option.default), "{}", option.key);
+            }
+        }
+    }
+
+    #[test]
+    fn brackets_name_the_inner_part() {
+        assert_eq!(split("platt(confidence)"), ("platt", Some("confidence")));
+        assert_eq!(split("chain"), ("chain", None));
+    }
+}
