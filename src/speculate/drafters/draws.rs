@@ -1,5 +1,5 @@
-//! How a drafter that can sample draws candidates from its own row for a ratio rule: through the keyed [`Chance`](crate::speculate::chance::Chance), as many
-//! as were asked for, none of them left out (methods.md §3.5).
+//! How a drafter that can sample draws candidates from its own row for a ratio rule: through the keyed
+//! [`Chance`](crate::speculate::chance::Chance), as many as were asked for, none of them left out (methods.md §3.5).
 
 use super::{Ask, DraftContext};
 use crate::speculate::accept::ProposalKind;
