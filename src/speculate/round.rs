@@ -1,13 +1,13 @@
 //! One round: draft, verify, accept, commit. With `match` that is one submit and one map.
 
-use super::accept::{AcceptanceRule, Exactness, ProposalKind};
+use super::accept::{AcceptanceRule, Exactness, Match, ProposalKind};
 use super::chance::{Chance, KeyedChance};
 use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, Drafter, DrafterId, Expansion, InnerDraft};
-use super::length::{LengthPolicy, Signals};
+use super::length::{Fixed, LengthPolicy, Signals};
 use super::outcome::{Needs, RoundOutcome, RoundTiming, Totals};
-use super::select::{DraftSelector, DrafterInfo, Offer, Selection};
-use super::shapes::{Budget, From, TreeShape};
+use super::select::{Cascade, DraftSelector, DrafterInfo, Offer, Selection};
+use super::shapes::{Budget, Chain, From, TreeShape};
 use super::target::{Job, Target};
 use super::tree::{Candidate, NodeId, TokenTree};
 use crate::error::Result;
@@ -28,6 +28,19 @@ pub struct Parts {
     pub rule: Box<dyn AcceptanceRule>,
     /// Which drafters are asked.
     pub selector: Box<dyn DraftSelector>,
+}
+
+impl Parts {
+    /// Chains of up to `tokens` (where not given, what each drafter says), `match`, drafters asked in their order.
+    pub fn chains(drafters: Vec<Box<dyn Drafter>>, tokens: Option<usize>) -> Parts {
+        Parts {
+            drafters,
+            length: Box::new(Fixed(tokens)),
+            shape: Box::new(Chain),
+            rule: Box::new(Match),
+            selector: Box::new(Cascade),
+        }
+    }
 }
 
 /// Drafters, length, shape, rule and selector of one request, and what they have seen.
