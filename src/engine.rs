@@ -73,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) name: String,
     pub(crate) speculation: SpeculationConfig,
     pub(crate) load_ms: f64,
+    /// The target's first layers as a model, by their number: made for the drafter `self` when it is first asked for.
+    pub(crate) exit: RefCell<Option<(usize, Rc<Model>)>>,
     /// What verifying and drafting cost here.
     pub(crate) cost: Rc<RefCell<CostModel>>,
     /// A generation is running: there is one KV cache.
@@ -82,6 +84,19 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn executor(&self) -> &dyn Executor {
         self.device.executor.as_ref()
+    }
+}
+
+impl Core {
+    /// The target's first layers, where the configuration drafts with them.
+    pub(crate) async fn exit_model(&self, config: &SpeculationConfig) -> Result<Option<Rc<Model>>> {
+        let Some(layers) = config.exit_layers(self.target.config.layers) else { return Ok(None) };
+        if let Some((_, model)) = self.exit.borrow().as_ref().filter(|(known, _)| *known == layers) {
+            return Ok(Some(Rc::clone(model)));
+        }
+        let model = Rc::new(self.target.exit_after(layers, self.executor())?);
+        *self.exit.borrow_mut() = Some((layers, Rc::clone(&model)));
+        Ok(Some(model))
     }
 }
 
@@ -133,6 +148,7 @@ impl Engine {
             name,
             speculation,
             load_ms,
+            exit: RefCell::default(),
             cost: Rc::default(),
             busy: Cell::new(false),
         };

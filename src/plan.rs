@@ -280,8 +280,12 @@ pub struct Params {
     pub bias_count: u32,
     /// Where in `TOKENS` row statistics go.
     pub stats_at: u32,
-    /// Room to grow; zero.
-    pub reserved: [u32; 14],
+    /// v
+    pub view_sink: u32,
+    /// v
+    pub view_window: u32,
+    /// r
+    pub reserved: [u32; 12],
     /// Ancestor masks by column; see the module's head.
     pub ancestors: [u32; 16],
     /// Tree node of each column.

@@ -12,7 +12,10 @@ use foredraft::error::Result;
 use foredraft::plan::{MAX_NODES, Params, Submission};
 use foredraft::sampling::SamplingParams;
 use foredraft::speculate::Speculator;
-use foredraft::speculate::drafters::{Ask, DraftContext, DraftModel, Drafter, Expansion};
+use foredraft::speculate::drafters::model::DraftModel;
+use foredraft::speculate::drafters::passes::Passes;
+use foredraft::speculate::drafters::{Ask, DraftContext, Drafter, Expansion};
+use foredraft::speculate::kv::KvView;
 use foredraft::speculate::round::Parts;
 use foredraft::speculate::shapes::{Budget, From, Grow, TreeShape};
 use foredraft::speculate::target::ModelTarget;
@@ -236,7 +239,8 @@ fn self_draft_on(device: DeviceChoice) {
     }
     let oracle = Sometimes(Oracle { text: text.clone(), random: gguf::Random(5) });
     let draft = std::rc::Rc::clone(engine.draft().expect("a draft model"));
-    let drafters: Vec<Box<dyn Drafter>> = vec![Box::new(oracle), Box::new(DraftModel::new(draft))];
+    let drafters: Vec<Box<dyn Drafter>> =
+        vec![Box::new(oracle), Box::new(DraftModel { name: "model", passes: Passes::new(draft, KvView::default()) })];
     let mut speculator = Speculator::new(Parts::chains(drafters, None), "on".to_owned());
     let mut tokens = text[..2].to_vec();
     target.kv.rollback(0);

@@ -114,17 +114,24 @@ impl Model {
     /// Notes that of a tree rooted at slot `base` the path of this mask was accepted: its keys and values are moved together
     /// before the next pass.
     pub fn accept_path(&self, base: usize, mask: u32) {
-        self.pending.set((mask & (mask + 1) != 0).then_some((base, mask)));
+        self.pending.set((mask & mask.wrapping_add(1) != 0).then_some((base, mask)));
     }
 
-    /// The run that moves what [`Model::accept_path`] noted; it must come before any other pass.
+    /// The run that moves what [`Model::accept_path`] noted; it must come before any other pass. `None` where there is
+    /// nothing to move, or it was rolled back meanwhile.
     pub fn take_pending(&self) -> Option<(PlanId, Params)> {
-        self.pending.take().and_then(|(base, mask)| self.compact(base, mask))
+        let (base, mask) = self.pending.take().filter(|&(base, _)| self.kv.len() > base + 1)?;
+        self.compact(base, mask)
     }
 
     /// STUB
     pub fn compact(&self, _base: usize, _mask: u32) -> Option<(PlanId, Params)> {
         None
+    }
+
+    /// STUB
+    pub fn exit_after(&self, _layers: usize, _: &dyn Executor) -> Result<Model> {
+        Err(Error::EmptyPrompt)
     }
 
     /// STUB

@@ -5,6 +5,7 @@ use super::chance::{Chance, KeyedChance};
 use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, Drafter, DrafterId, Expansion, InnerDraft};
 use super::length::{Fixed, LengthPolicy, Signals};
+use super::methods;
 use super::outcome::{Needs, RoundOutcome, RoundTiming, Totals};
 use super::select::{Cascade, DraftSelector, DrafterInfo, Offer, Selection};
 use super::shapes::{Budget, Chain, From, TreeShape};
@@ -89,9 +90,9 @@ impl Speculator {
         !self.parts.drafters.is_empty()
     }
 
-    /// Whether a drafter of that name may be asked.
-    pub fn drafts_by(&self, name: &str) -> bool {
-        self.infos.iter().any(|info| info.name == name)
+    /// Whether a drafter may be asked that runs the draft model.
+    pub fn needs_draft_model(&self) -> bool {
+        self.infos.iter().any(|info| methods::needs_draft_model(info.name))
     }
 
     /// Drafters, in the order of their [`DrafterId`]s.

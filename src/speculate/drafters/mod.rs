@@ -1,7 +1,11 @@
 //! Where candidate tokens come from.
 
 pub mod model;
+pub mod nested;
 pub mod ngram;
+pub mod ouroboros;
+pub mod passes;
+pub mod self_exit;
 
 pub use model::DraftModel;
 pub use ngram::Ngram;
