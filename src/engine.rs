@@ -3,7 +3,7 @@
 use crate::device::Device;
 pub use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::generation::{Generation, Request};
+use crate::generation::{Generation, Prompt, Request, prompt_tokens};
 use crate::gpu::GpuExecutor;
 use crate::model::{MemoryPlan, Model, ModelConfig};
 use crate::plan::{DeviceInfo, Executor};
@@ -194,6 +194,24 @@ impl Engine {
     /// The tokenizer of the target.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.core.tokenizer
+    }
+
+    /// Tokens of a prompt as a request would take them.
+    pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        prompt_tokens(&self.core, prompt)
+    }
+
+    /// What verifying and drafting cost here, as far as requests have shown.
+    pub fn cost_model(&self) -> CostModel {
+        self.core.cost.borrow().clone()
+    }
+
+    /// Forgets whatever requests have taught the engine, so that the next one starts as the first did: for fair comparisons.
+    /// A request makes its own drafters, policies and selectors anew; what lives longer is forgotten here. Of the costs, those
+    /// of draft steps go, as their places in the configuration may mean other drafters; those of verifying are measurements
+    /// of the device and stay, as does the KV cache.
+    pub fn reset_learned(&self) {
+        self.core.cost.borrow_mut().forget_drafters();
     }
 
     /// The target, for tools and tests.

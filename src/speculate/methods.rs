@@ -47,7 +47,7 @@ pub struct Method {
 }
 
 /// A number that a method can be given: `KEY=VALUE`. Keys are unique among all methods.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct OptionSpec {
     /// The key.
     pub key: &'static str,
@@ -115,6 +115,24 @@ impl Method {
             Make::Accept(_, exactness) => Some(exactness),
             _ => None,
         }
+    }
+}
+
+/// For `foredraft methods --json`: all that the file says, with the kind and the trait.
+impl serde::Serialize for Method {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut method = serializer.serialize_struct("Method", 9)?;
+        method.serialize_field("kind", self.make.key())?;
+        method.serialize_field("name", self.name)?;
+        method.serialize_field("trait", self.make.trait_name())?;
+        method.serialize_field("about", self.about)?;
+        method.serialize_field("paper", self.paper)?;
+        method.serialize_field("exactness", &self.exactness())?;
+        method.serialize_field("needs", self.needs)?;
+        method.serialize_field("options", self.options)?;
+        method.serialize_field("test", self.test)?;
+        method.end()
     }
 }
 

@@ -105,6 +105,11 @@ impl Speculator {
         &self.parts
     }
 
+    /// What it reads of the target's rows beyond the samples.
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
     /// What the text is worth against plain decoding.
     pub fn exactness(&self) -> Exactness {
         self.parts.rule.exactness()
