@@ -20,6 +20,17 @@ pub static METHODS: &[&Method] = &[
     &drafters::nested::METHOD,
     &drafters::ouroboros::METHOD,
     &accept::match_samples::METHOD,
+    &accept::greedy::METHOD,
+    &accept::rejection::METHOD,
+    &accept::multi_round::METHOD,
+    &accept::swor::METHOD,
+    &accept::kseq::METHOD,
+    &accept::traversal::METHOD,
+    &accept::typical::METHOD,
+    &accept::cactus::METHOD,
+    &accept::fuzzy::METHOD,
+    &accept::adasd::METHOD,
+    &accept::easd::METHOD,
     &length::fixed::METHOD,
     &shapes::chain::METHOD,
     &select::cascade::METHOD,
@@ -301,6 +312,18 @@ mod tests {
             for option in method.options {
                 assert!(keys.insert(option.key), "option {} twice", option.key);
                 assert!((option.min..=option.max).contains(&option.default), "{}", option.key);
+            }
+        }
+    }
+
+    #[test]
+    fn rules_promise_what_the_list_says() {
+        let config = SpeculationConfig::default();
+        for method in METHODS {
+            if let Make::Accept(make, exactness) = method.make {
+                let rule = make(&Setup::new(&config)).expect("rules need nothing");
+                assert_eq!((rule.name(), rule.exactness()), (method.name, exactness));
+                assert!(rule.supports(rule.draws()), "{} would draw what it is not good for", method.name);
             }
         }
     }

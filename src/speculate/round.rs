@@ -118,6 +118,7 @@ impl Speculator {
     /// Forgets everything that was learned, totals included.
     pub fn reset(&mut self) {
         self.parts.drafters.iter_mut().for_each(|drafter| drafter.reset());
+        self.parts.rule.reset();
         self.parts.length.reset();
         self.parts.shape.reset();
         self.parts.selector.reset();
@@ -237,7 +238,8 @@ impl Speculator {
             let (tree, more) = self.grow(target, context, &group, all, &budget, &signals).await?;
             steps += more;
             let tree = self.cut(tree, &budget, &signals);
-            if tree.drafted() > 0 && self.parts.selector.accepts(&tree) {
+            // A sampled draft is verified whatever it says.
+            if tree.drafted() > 0 && (!tree.is_deterministic() || self.parts.selector.accepts(&tree)) {
                 return Ok(Drafted { tree, inner: None, steps });
             }
         }

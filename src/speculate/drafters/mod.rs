@@ -1,5 +1,6 @@
 //! Where candidate tokens come from.
 
+pub mod draws;
 pub mod model;
 pub mod nested;
 pub mod ngram;
