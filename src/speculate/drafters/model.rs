@@ -62,12 +62,12 @@ impl Drafter for DraftModel {
     fn absorb(
         &mut self,
         context: &DraftContext<'_>,
-        _: &TokenTree,
+        tree: &TokenTree,
         ask: &Ask<'_>,
         words: &[u32],
         logits: &[f32],
     ) -> Result<Expansion> {
-        let mut candidates = self.passes.candidates(context, ask, words, logits);
+        let mut candidates = self.passes.candidates(context, tree, ask, words, logits);
         // A pass that only caught up has no rows.
         candidates.resize(ask.leaves.len(), Vec::new());
         Ok(Expansion::Ready(candidates))

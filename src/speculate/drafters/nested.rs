@@ -125,7 +125,7 @@ impl Drafter for Nested {
         logits: &[f32],
     ) -> Result<Expansion> {
         if self.guess.is_empty() {
-            let mut candidates = self.passes.candidates(context, ask, words, logits);
+            let mut candidates = self.passes.candidates(context, tree, ask, words, logits);
             candidates.resize(ask.leaves.len(), Vec::new());
             return Ok(Expansion::Ready(candidates));
         }

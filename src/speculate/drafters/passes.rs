@@ -3,15 +3,15 @@
 //! The model follows the target: before a draft its cache takes in what was committed since, as extra columns; after a round
 //! it keeps what it ran of the accepted path. Bounded by the cache's fixed capacity.
 
+use super::draws::draw;
 use super::{Ask, DraftContext, DraftPass, InnerDraft};
 use crate::model::Model;
 use crate::plan::{BufferId, MAX_COLUMNS, MAX_NODES, Params, PlanId, ROW_STATS_WORDS, RowStats, Submission};
 use crate::sampling::distribution;
 use crate::speculate::accept::ProposalKind;
-use crate::speculate::chance::{Key, Purpose};
 use crate::speculate::kv::KvView;
 use crate::speculate::outcome::RoundOutcome;
-use crate::speculate::tree::{Candidate, Distribution, DraftStats, NodeId, Proposal, TokenTree};
+use crate::speculate::tree::{Candidate, Distribution, DraftStats, NodeId, TokenTree};
 use std::rc::Rc;
 
 /// Passes that a round may spend on catching up before it drafts.
@@ -211,18 +211,24 @@ impl Passes {
     pub fn candidates(
         &self,
         context: &DraftContext<'_>,
+        tree: &TokenTree,
         ask: &Ask<'_>,
         words: &[u32],
         logits: &[f32],
     ) -> Vec<Vec<Candidate>> {
         let size = self.model.config.vocabulary;
         let rows = Passes::rows(words).into_iter().zip(ask.leaves).enumerate();
-        rows.map(|(index, ((sample, row), &leaf))| match context.draws {
-            ProposalKind::Deterministic => drawn(sample, &row, ask.width),
-            kind => {
-                let q: Distribution = distribution(&logits[index * size..][..size], context.sampling).into();
-                sampled(context, leaf, &row, &q, kind == ProposalKind::SampledWor, ask.width)
+        rows.map(|(index, ((sample, row), &leaf))| {
+            if context.draws == ProposalKind::Deterministic {
+                return drawn(sample, &row, ask.width);
             }
+            let q: Distribution = distribution(&logits[index * size..][..size], context.sampling).into();
+            let drawn = draw(context, tree, ask, leaf, &q).into_iter();
+            let candidate = |(token, proposal)| {
+                let stats = stats_of(&row, (q[token as usize] as f32).ln());
+                Candidate { proposal, ..Candidate::new(token, stats) }
+            };
+            drawn.map(candidate).collect()
         })
         .collect()
     }
@@ -287,30 +293,4 @@ pub fn drawn(sample: u32, row: &RowStats, width: usize) -> Vec<Candidate> {
     let others = row.drawn.iter().copied().filter(|&(token, _)| token != sample);
     let all = std::iter::once(first).chain(others).take(width);
     all.map(|(token, logq)| Candidate::new(token, stats_of(row, logq))).collect()
-}
-
-/// `width` draws from q, with or without replacement; fewer where q has no more tokens.
-fn sampled(
-    context: &DraftContext<'_>,
-    leaf: NodeId,
-    row: &RowStats,
-    q: &Distribution,
-    without_replacement: bool,
-    width: usize,
-) -> Vec<Candidate> {
-    let mut left = q.to_vec();
-    let mut candidates = Vec::new();
-    for slot in 0..width {
-        if left.iter().all(|&weight| weight <= 0.0) {
-            break;
-        }
-        let token = context.chance.borrow_mut().categorical(Key::new(leaf, slot, Purpose::Draft), &left);
-        let proposal = if without_replacement { Proposal::SampledWor(q.clone()) } else { Proposal::Sampled(q.clone()) };
-        let stats = stats_of(row, (q[token] as f32).ln());
-        candidates.push(Candidate { proposal, ..Candidate::new(token as u32, stats) });
-        if without_replacement {
-            left[token] = 0.0;
-        }
-    }
-    candidates
 }
