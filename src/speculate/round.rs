@@ -157,6 +157,7 @@ impl Speculator {
         let Drafted { mut tree, inner, steps } = self.draft(target, &context, room, max_new).await?;
         let drafted_ms = target.now_ms();
         let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
+        let caught_up = inner.as_ref().is_some_and(|inner| inner.tokens == 0) || steps > 0 && tree.drafted() == 0;
         let verified = target.verify(Job { tokens, tree: &tree, inner, sampling, needs: self.needs }).await?;
         for (index, &token) in verified.drafted.iter().enumerate() {
             tree.set_token(NodeId(index as u16 + 1), token);
@@ -168,6 +169,7 @@ impl Speculator {
             verify_ms: target.now_ms() - drafted_ms,
             draft_steps: steps + inner_steps,
             inner_steps,
+            caught_up,
         };
         let outcome = RoundOutcome { context_len: tokens.len(), tree, rows, verdict, timing };
         target.commit(tokens, &outcome.tree, &outcome.verdict.path);
@@ -178,7 +180,9 @@ impl Speculator {
     fn observe(&mut self, outcome: &RoundOutcome) {
         let tree = &outcome.tree;
         let drafter = tree.nodes().get(1).and_then(|node| node.source);
-        self.cost.borrow_mut().observe(tree.nodes().len(), drafter, &outcome.timing);
+        if !outcome.timing.caught_up {
+            self.cost.borrow_mut().observe(tree.nodes().len(), drafter, &outcome.timing);
+        }
         self.totals.add(outcome);
         self.parts.rule.observe(outcome);
         self.parts.length.observe(outcome);
