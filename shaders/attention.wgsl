@@ -1,7 +1,7 @@
 // Attention of one chunk of KV_CHUNK positions: with s_p = scale * q . k_p over the visible positions p of the chunk,
 //   maximum = max s_p,  e_p = exp(s_p - maximum),  sum = sum_p e_p,  values = sum_p e_p v_p
 //
-// Positions run in path order: slot p for p < base, then the column's ancestors by depth. A column sees positions up to
+// Positions run in path order: slot p for p < base, then the slots of the column's ancestors by depth. A column sees positions up to
 // its own, and with a window only the last `window` of them.
 // Grid: x = chunk, y = head, z = column. A chunk without a visible position is skipped.
 // Order of summation: a score by elements ascending; the sum of e_p by a fixed tree over the chunk; values by positions

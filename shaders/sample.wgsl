@@ -23,9 +23,9 @@ struct Fixed {
 @group(0) @binding(1) var<uniform> fixed: Fixed;
 // (columns, vocabulary) f32 bits
 @group(0) @binding(2) var<storage, read_write> logits: array<u32>;
-// (1024) tokens of the round
+// (4096) tokens of the round
 @group(0) @binding(3) var<storage, read_write> tokens: array<u32>;
-// (context) tokens by position
+// (capacity) tokens by KV slot
 @group(0) @binding(4) var<storage, read> history: array<u32>;
 // (1024) token, f32 bits
 @group(0) @binding(5) var<storage, read> bias: array<vec2<u32>>;
@@ -54,12 +54,7 @@ fn penalise(row: u32, column: u32, thread: u32) {
     let position = position_of(column);
     let recent = min(min(params.penalty_last_n, MAX_RECENT), position + 1u);
     for (var i = thread; i < recent; i += WORKGROUP) {
-        let p = position - i;
-        if p < params.base {
-            scratch[i] = history[p];
-        } else {
-            scratch[i] = tokens[params.token_at + ancestor_at(column, p - params.base)];
-        }
+        scratch[i] = history[slot_of(column, position - i)];
     }
     workgroupBarrier();
     for (var i = thread; i < recent; i += WORKGROUP) {

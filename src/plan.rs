@@ -4,9 +4,11 @@
 //! which every kernel reads. *Columns* are the tokens of one pass, at most [`MAX_COLUMNS`]. Activations are `f32`,
 //! column after column: element `i` of column `c` is `buffer[c * stride + i]`. Buffers hold `u32` words or `f32`.
 //!
-//! A column is a node of a token tree. Its KV slot is `base + c`; its *position* is `base + depth(c)`, where
-//! `depth(c) = count_ones(ancestors[c]) - 1` and `ancestors[c]` is a bit mask over the columns with its own bit set.
-//! Parents come before their children, so the n-th set bit is the ancestor at depth n. A chain has `ancestors[c] =
+//! A column `c` is the node `nodes[c]` of a token tree of up to [`MAX_NODES`] nodes, node 0 its root; a pass may run any of
+//! them whose ancestors ran before or run with it. The KV slot of node `n` is `base + n`, and its token stands at
+//! `TOKENS[token_at + n]`. `ancestors[c]` is a bit mask over the nodes with the column's own bit set; parents have smaller
+//! numbers than their children, so the n-th set bit is the ancestor at depth n. The *position* of a column is
+//! `base + depth(c)`, where `depth(c) = count_ones(ancestors[c]) - 1`. A chain has `nodes[c] = c`, `ancestors[c] =
 //! (2 << c) - 1` and slot == position.
 
 use crate::error::Result;
@@ -16,12 +18,14 @@ use crate::weights::format::Layout;
 
 /// Columns of one pass.
 pub const MAX_COLUMNS: usize = 16;
+/// Nodes of a token tree, its root included; a tree of more than [`MAX_COLUMNS`] takes several passes.
+pub const MAX_NODES: usize = 32;
 /// The widths for which plans are recorded. A pass uses the smallest that holds its columns.
 pub const COLUMN_BUCKETS: [usize; 5] = [1, 2, 4, 8, 16];
 /// Positions whose attention is summed by one workgroup: fixed, so that sums do not depend on the columns in flight.
 pub const KV_CHUNK: usize = 64;
-/// Words in [`BufferId::TOKENS`]; inputs and samples share it.
-pub const TOKENS_WORDS: usize = 1024;
+/// Words in [`BufferId::TOKENS`]; inputs, samples and row statistics share it.
+pub const TOKENS_WORDS: usize = 4096;
 
 /// A buffer of an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,12 +90,12 @@ pub enum Gate {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Step {
-    /// `out[c] = scale * weight[token]`, `history[position] = token` for `token = TOKENS[token_at + c]`, where the token's
-    /// row is in this part; other columns are left alone.
+    /// `out[c] = scale * weight[token]`, `history[base + n] = token` for `token = TOKENS[token_at + n]` of the column's node
+    /// `n`, where the token's row is in this part; other columns are left alone.
     Embed {
         /// (vocabulary, width)
         weight: MatrixPart,
-        /// (capacity) u32
+        /// (capacity) u32: tokens by KV slot
         history: BufferId,
         /// (columns, width) f32
         out: BufferId,
@@ -134,7 +138,7 @@ pub enum Step {
         columns: Columns,
     },
     /// Per column: optional RMS norm of each query and key head, rotation of both by the column's position, then the
-    /// rotated queries back into `qkv`, keys and values as packed halves into the cache at slot `base + c`.
+    /// rotated queries back into `qkv`, keys and values as packed halves into the cache at the slot of the column's node.
     RopeKv {
         /// (columns, (heads + 2*kv_heads) * head_dim) f32: queries, keys, values
         qkv: BufferId,
@@ -193,7 +197,7 @@ pub enum Step {
     Sample {
         /// (columns, vocabulary) f32
         logits: BufferId,
-        /// (capacity) u32
+        /// (capacity) u32: tokens by KV slot
         history: BufferId,
         /// Tokens in the vocabulary.
         vocabulary: u32,
@@ -242,9 +246,9 @@ pub struct Plan {
 pub struct Params {
     /// Tokens in this pass, 1 to 16.
     pub live_cols: u32,
-    /// Tokens in the KV cache before this pass: column `c` writes slot `base + c`.
+    /// KV slot and position of the tree's root: what is below is one path. Column `c` writes slot `base + nodes[c]`.
     pub base: u32,
-    /// Where in `TOKENS` the tokens of the columns stand.
+    /// Where in `TOKENS` the tokens of the tree stand, node by node.
     pub token_at: u32,
     /// First column whose logits are wanted.
     pub logit_first: u32,
@@ -274,10 +278,10 @@ pub struct Params {
     pub bias_count: u32,
     /// Room to grow; zero.
     pub reserved: [u32; 15],
-    /// Ancestor masks by column; see the module's head.
+    /// Ancestor masks over nodes, by column; see the module's head.
     pub ancestors: [u32; 16],
-    /// Room to grow; zero.
-    pub reserved2: [u32; 16],
+    /// Nodes of the tree, by column.
+    pub nodes: [u32; 16],
 }
 
 const _: () = assert!(size_of::<Params>() == 256, "one uniform slot");
@@ -297,8 +301,20 @@ impl Params {
             top_p: 1.0,
             repeat_penalty: 1.0,
             ancestors,
+            nodes: std::array::from_fn(|column| column as u32),
             ..bytemuck::Zeroable::zeroed()
         }
+    }
+
+    /// A pass over some nodes of a tree, in this order; `ancestors` are the masks of all its nodes, by node. No logits wanted,
+    /// greedy.
+    pub fn tree(nodes: &[usize], ancestors: &[u32], base: usize, token_at: usize) -> Params {
+        let mut params = Params::chain(nodes.len(), base, token_at);
+        for (column, &node) in nodes.iter().enumerate() {
+            params.nodes[column] = node as u32;
+            params.ancestors[column] = ancestors[node];
+        }
+        params
     }
 
     /// The same pass with these sampling options.
@@ -329,12 +345,21 @@ impl Params {
         if position < self.base {
             return position;
         }
-        let mut mask = self.ancestors[column];
-        for _ in 0..position - self.base {
-            mask &= mask - 1;
-        }
-        self.base + mask.trailing_zeros()
+        self.base + node_at(self.ancestors[column], position - self.base)
     }
+
+    /// KV slot that a column writes.
+    pub fn own_slot(&self, column: usize) -> u32 {
+        self.base + self.nodes[column]
+    }
+}
+
+/// The node at a depth of the path that a mask over nodes is: its `depth`-th set bit.
+pub fn node_at(mut mask: u32, depth: u32) -> u32 {
+    for _ in 0..depth {
+        mask &= mask - 1;
+    }
+    mask.trailing_zeros()
 }
 
 /// One unit of work: plans run in order in one pass, then some words of `TOKENS` come back.

@@ -73,7 +73,7 @@ fn params_have_the_fields_of_the_host_at_their_offsets() {
         ("penalty_last_n", offset_of!(Params, penalty_last_n)),
         ("bias_count", offset_of!(Params, bias_count)),
         ("ancestors", offset_of!(Params, ancestors)),
-        ("reserved2", offset_of!(Params, reserved2)),
+        ("nodes", offset_of!(Params, nodes)),
     ];
     let module = naga::front::wgsl::parse_str(&KernelKey::RmsNorm.wgsl().expect("expands")).expect("parses");
     let members = module

@@ -8,7 +8,8 @@ use super::poll::Signal;
 use super::steps::{Grid, KeyOf, Lowered, lower};
 use crate::error::{Error, Result};
 use crate::plan::{
-    BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, Params, Plan, PlanId, Step, Submission, TOKENS_WORDS, Ticket,
+    BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, MAX_NODES, Params, Plan, PlanId, Step, Submission, TOKENS_WORDS,
+    Ticket,
 };
 use crate::sampling::{MAX_LOGIT_BIAS, MAX_PENALTY_TOKENS};
 use std::rc::Rc;
@@ -310,26 +311,38 @@ fn check_params(plan: &Prepared, params: &Params) -> Result<(), String> {
     if plan.logits && logit_cols > plan.bucket {
         return Err(format!("logit_cols is {logit_cols}, expected at most {}", plan.bucket));
     }
-    if !within(base, live_cols, plan.positions) {
-        return Err(format!("{base} + {live_cols} tokens, there is room for {}", plan.positions));
+    let mut run = 0u32;
+    let mut path = 0u32;
+    for (column, (&node, &mask)) in params.nodes.iter().zip(&params.ancestors).enumerate().take(live_cols as usize) {
+        if node >= MAX_NODES as u32 || mask >> node != 1 {
+            return Err(format!(
+                "ancestors of column {column}, node {node}, are {mask:#b}: expected itself and earlier ones"
+            ));
+        }
+        if run >> node & 1 == 1 {
+            return Err(format!("node {node} stands in more than one column"));
+        }
+        run |= 1 << node;
+        path |= mask;
+    }
+    // A position is never beyond its slot, and every node of a path comes before the path's last.
+    let nodes = u32::BITS - path.leading_zeros();
+    if !within(base, nodes, plan.positions) {
+        return Err(format!("{base} + {nodes} tokens, there is room for {}", plan.positions));
     }
     if !within(logit_first, logit_cols, live_cols.into()) {
         return Err(format!("logits of columns {logit_first} + {logit_cols} of {live_cols}"));
     }
     let tokens = TOKENS_WORDS as u64;
-    if !within(token_at, live_cols, tokens) || !within(sample_at, logit_cols, tokens) {
+    if !within(token_at, nodes, tokens) || !within(sample_at, logit_cols, tokens) {
         return Err(format!("token_at {token_at}, sample_at {sample_at}, TOKENS has {tokens} words"));
     }
-    if plan.samples && logit_cols > 0 && sample_at < token_at + live_cols && token_at < sample_at + logit_cols {
+    let needed = |word: u32| word >= token_at && path.checked_shr(word - token_at).unwrap_or(0) & 1 == 1;
+    if plan.samples && (sample_at..sample_at + logit_cols).any(needed) {
         return Err(format!("samples at {sample_at} would overwrite the tokens of the pass at {token_at}"));
     }
     if params.bias_count as usize > MAX_LOGIT_BIAS || params.penalty_last_n as usize > MAX_PENALTY_TOKENS {
         return Err(format!("bias_count {}, penalty_last_n {}", params.bias_count, params.penalty_last_n));
-    }
-    for (column, &mask) in params.ancestors.iter().enumerate().take(live_cols as usize) {
-        if mask >> column != 1 {
-            return Err(format!("ancestors of column {column} are {mask:#b}: expected itself and earlier ones"));
-        }
     }
     Ok(())
 }

@@ -55,7 +55,8 @@ impl Grid {
             Grid::ColumnsBy(rows) => (columns, rows, 1),
             Grid::ByColumns(groups) => (groups, columns, 1),
             Grid::Chunks(heads) => {
-                let end = params.base + params.live_cols;
+                let deepest = (0..params.live_cols as usize).map(|column| params.depth(column)).max().unwrap_or(0);
+                let end = params.base + deepest + 1;
                 (end.div_ceil(crate::plan::KV_CHUNK as u32), heads, columns)
             }
             Grid::Folded(groups) => {

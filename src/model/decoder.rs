@@ -7,7 +7,7 @@ use super::memory::MemoryPlan;
 use super::tensors::{Layer, Matrix, Tensors, specify};
 use crate::error::{Error, Result};
 use crate::plan::{
-    AttentionShape, BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, Params, Plan, PlanId, Step,
+    AttentionShape, BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MAX_NODES, Params, Plan, PlanId, Step,
 };
 use crate::weights::gguf::{Gguf, GgufReader};
 
@@ -76,7 +76,7 @@ impl Model {
         memory: MemoryPlan,
         executor: &dyn Executor,
     ) -> Result<Model> {
-        let recorder = Recorder::new(&config, &tensors, context + MAX_COLUMNS, executor).await?;
+        let recorder = Recorder::new(&config, &tensors, context + MAX_NODES, executor).await?;
         let mut bodies = [PlanId(0); COLUMN_BUCKETS.len()];
         let mut heads = bodies;
         for (index, &bucket) in COLUMN_BUCKETS.iter().enumerate() {
@@ -95,7 +95,7 @@ impl Model {
 
     /// Slots of the KV cache.
     pub fn capacity(&self) -> usize {
-        self.context + MAX_COLUMNS
+        self.context + MAX_NODES
     }
 
     /// Passes that bring the `count` tokens at `TOKENS[0..]` into the cache from slot `base` on; no logits.
