@@ -8,13 +8,13 @@
 // for top-p it is exp(l - max).
 
 #import params
+#import order
 #import rng
 
 const WORKGROUP: u32 = {SAMPLE_THREADS}u;
 const CANDIDATES: u32 = 15u;
 // At least (MAX_RECENT) words of scratch are there for any WORKGROUP that makes sense.
 const MAX_RECENT: u32 = 256u;
-const MINUS_INF: u32 = 0xff800000u;
 
 struct Fixed {
     vocabulary: u32,
@@ -34,10 +34,6 @@ struct Fixed {
 var<workgroup> scratch: array<u32, CANDIDATES * WORKGROUP>;
 // (CANDIDATES) whole masses
 var<workgroup> masses: array<f32, CANDIDATES>;
-
-fn clean(bits: u32) -> u32 {
-    return select(bits, MINUS_INF, (bits & 0x7fffffffu) > 0x7f800000u);
-}
 
 fn add_bias(row: u32, thread: u32) {
     for (var i = thread; i < params.bias_count; i += WORKGROUP) {
@@ -227,9 +223,4 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if thread == 0u {
         tokens[params.sample_at + group.x] = winner.y;
     }
-}
-
-// The float whose ordered key this is.
-fn value_of(key: u32) -> f32 {
-    return bitcast<f32>(select(~key, key & 0x7fffffffu, (key >> 31u) == 1u));
 }

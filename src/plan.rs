@@ -26,6 +26,10 @@ pub const COLUMN_BUCKETS: [usize; 5] = [1, 2, 4, 8, 16];
 pub const KV_CHUNK: usize = 64;
 /// Words in [`BufferId::TOKENS`]; inputs, samples and row statistics share it.
 pub const TOKENS_WORDS: usize = 4096;
+/// Tokens in each list of a row's statistics.
+pub const TOP: usize = 8;
+/// Words that [`Step::RowStats`] writes for a column; [`RowStats`] reads them.
+pub const ROW_STATS_WORDS: usize = 3 + 4 * TOP;
 
 /// A buffer of an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -202,6 +206,29 @@ pub enum Step {
         /// Tokens in the vocabulary.
         vocabulary: u32,
     },
+    /// Statistics of the logit columns as [`Step::Sample`] left them, after bias, penalties and temperature and before any
+    /// truncation: [`ROW_STATS_WORDS`] words a column, to `TOKENS[stats_at + c * ROW_STATS_WORDS]`. Words 0 to 2: entropy,
+    /// second moment, `ln p` of the sample at `TOKENS[sample_at + c]`, as f32 bits. Then [`TOP`] pairs (token, `ln p`) by
+    /// falling logit, then [`TOP`] by falling `logit + gumbel`, the lowest id first among equals; at temperature 0 the lists
+    /// are equal. Tokens of probability 0 are not listed; a place without a token has `u32::MAX` and `-inf`.
+    RowStats {
+        /// (columns, vocabulary) f32
+        logits: BufferId,
+        /// Tokens in the vocabulary.
+        vocabulary: u32,
+    },
+    /// Makes a path of a tree contiguous: `buffer[r][base + n] = buffer[r][base + node]` for its node at each depth `n >= 1`.
+    /// `ancestors[0]` is the path, the mask of its last node, and the run has one column. Not to be run twice.
+    Compact {
+        /// (rows, capacity, words) u32: keys or values, or with a row of one word the history
+        buffer: BufferId,
+        /// Rows.
+        rows: u32,
+        /// KV slots.
+        capacity: u32,
+        /// Words of a slot.
+        words: u32,
+    },
 }
 
 /// Sizes of attention.
@@ -276,8 +303,10 @@ pub struct Params {
     pub penalty_last_n: u32,
     /// Pairs in `BIAS`.
     pub bias_count: u32,
+    /// Where in `TOKENS` the row statistics go.
+    pub stats_at: u32,
     /// Room to grow; zero.
-    pub reserved: [u32; 15],
+    pub reserved: [u32; 14],
     /// Ancestor masks over nodes, by column; see the module's head.
     pub ancestors: [u32; 16],
     /// Nodes of the tree, by column.
@@ -360,6 +389,35 @@ pub fn node_at(mut mask: u32, depth: u32) -> u32 {
         mask &= mask - 1;
     }
     mask.trailing_zeros()
+}
+
+/// What a target or draft says of one row: the words of [`Step::RowStats`]. Logarithms are natural; probabilities are those
+/// after bias, penalties and temperature and before truncation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowStats {
+    /// `-sum p ln p`, in nats.
+    pub entropy: f32,
+    /// `sum p (ln p)^2`: less the square of the entropy, the variance of the surprise.
+    pub second_moment: f32,
+    /// `ln p` of the token that was sampled.
+    pub sample_logp: f32,
+    /// The likeliest tokens with their `ln p`, likeliest first.
+    pub top: Vec<(u32, f32)>,
+    /// Tokens with their `ln p` by falling logit + noise: what the sampler would take first, second, … without truncation.
+    pub drawn: Vec<(u32, f32)>,
+}
+
+impl RowStats {
+    /// From the [`ROW_STATS_WORDS`] words of a column.
+    pub fn from_words(words: &[u32]) -> RowStats {
+        let pairs = |words: &[u32]| {
+            let pairs = words.chunks_exact(2).map(|pair| (pair[0], f32::from_bits(pair[1])));
+            pairs.filter(|&(token, _)| token != u32::MAX).collect()
+        };
+        let [entropy, second_moment, sample_logp] = [0, 1, 2].map(|word| f32::from_bits(words[word]));
+        let (top, drawn) = words[3..ROW_STATS_WORDS].split_at(2 * TOP);
+        RowStats { entropy, second_moment, sample_logp, top: pairs(top), drawn: pairs(drawn) }
+    }
 }
 
 /// One unit of work: plans run in order in one pass, then some words of `TOKENS` come back.

@@ -316,6 +316,37 @@ fn attention_and_attention_combine_agree_with_their_twins() {
     });
 }
 
+/// Numbers are only moved, so the words are equal; slots beyond the path stay as they were.
+#[test]
+fn compact_agrees_with_its_twin() {
+    let (gpu, cpu) = (gpu(), CpuExecutor::default());
+    check(24, (1usize..5, 1usize..130, 0usize..68, any::<u32>()), |(rows, words, base, seed)| {
+        let mut noise = Noise::new(seed);
+        let capacity = 100;
+        let contents: Vec<u32> = (0..rows * capacity * words).map(|_| noise.word()).collect();
+        let path = noise.word() | 1;
+        let last = 31 - path.leading_zeros();
+        let mut params = Params::chain(1, base, 0);
+        (params.nodes[0], params.ancestors[0]) = (last, path);
+        let mut expected = contents.clone();
+        let nodes: Vec<usize> = (0..32).filter(|node| path >> node & 1 == 1).collect();
+        for row in 0..rows {
+            for (depth, node) in nodes.iter().enumerate() {
+                let at = |slot: usize| (row * capacity + base + slot) * words;
+                expected[at(depth)..at(depth) + words].copy_from_slice(&contents[at(*node)..at(*node) + words]);
+            }
+        }
+        for executor in [&gpu as &dyn Executor, &cpu] {
+            let mark = executor.mark();
+            let buffer = upload(executor, &contents);
+            let [rows, capacity, words] = [rows, capacity, words].map(|size| size as u32);
+            run(executor, 1, vec![Step::Compact { buffer, rows, capacity, words }], &[], params);
+            assert!(read(executor, buffer, contents.len()) == expected, "{} {path:#b}", executor.device().name);
+            executor.release(mark);
+        }
+    });
+}
+
 #[test]
 fn every_matvec_layout_gives_a_column_the_same_bits_at_any_width() {
     same_bits_at_any_width(&gpu(), &Layout::ALL);

@@ -72,6 +72,7 @@ fn params_have_the_fields_of_the_host_at_their_offsets() {
         ("frequency_penalty", offset_of!(Params, frequency_penalty)),
         ("penalty_last_n", offset_of!(Params, penalty_last_n)),
         ("bias_count", offset_of!(Params, bias_count)),
+        ("stats_at", offset_of!(Params, stats_at)),
         ("ancestors", offset_of!(Params, ancestors)),
         ("nodes", offset_of!(Params, nodes)),
     ];

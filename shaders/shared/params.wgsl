@@ -15,8 +15,9 @@ struct Params {
     presence_penalty: f32,
     frequency_penalty: f32,
     penalty_last_n: u32,
+    bias_count: u32,
     // The size covers `reserved`.
-    @size(64) bias_count: u32,
+    @size(60) stats_at: u32,
     ancestors: array<vec4<u32>, 4>,
     nodes: array<vec4<u32>, 4>,
 }

@@ -8,8 +8,8 @@ use super::poll::Signal;
 use super::steps::{Grid, KeyOf, Lowered, lower};
 use crate::error::{Error, Result};
 use crate::plan::{
-    BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, MAX_NODES, Params, Plan, PlanId, Step, Submission, TOKENS_WORDS,
-    Ticket,
+    BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, MAX_NODES, Params, Plan, PlanId, ROW_STATS_WORDS, Step, Submission,
+    TOKENS_WORDS, Ticket,
 };
 use crate::sampling::{MAX_LOGIT_BIAS, MAX_PENALTY_TOKENS};
 use std::rc::Rc;
@@ -41,6 +41,8 @@ pub(super) struct Prepared {
     all: bool,
     logits: bool,
     samples: bool,
+    /// It writes row statistics.
+    stats: bool,
 }
 
 /// A submission that is not finished yet.
@@ -73,6 +75,7 @@ impl GpuExecutor {
             all: false,
             logits: false,
             samples: false,
+            stats: false,
         };
         for (index, step) in plan.steps.iter().enumerate() {
             let wrong = |reason: String| refuse(&plan.label, format!("step {index}: {reason}"));
@@ -94,6 +97,7 @@ impl GpuExecutor {
             prepared.all |= lowered.columns == Columns::All;
             prepared.logits |= lowered.columns == Columns::Logits;
             prepared.samples |= matches!(step, Step::Sample { .. });
+            prepared.stats |= matches!(step, Step::RowStats { .. });
             let slot = &mut fixed_words[index * SLOT_BYTES as usize / 4..][..FIXED_BYTES as usize / 4];
             place_fixed(&lowered, &pipelines[0], slot).map_err(wrong)?;
             prepared.dispatches.push(Dispatch {
@@ -302,7 +306,7 @@ fn place_fixed(lowered: &Lowered, pipeline: &Pipeline, slot: &mut [u32]) -> Resu
 
 /// Everything in the params that kernels use as an index or a count.
 fn check_params(plan: &Prepared, params: &Params) -> Result<(), String> {
-    let Params { live_cols, base, token_at, logit_first, logit_cols, sample_at, .. } = *params;
+    let Params { live_cols, base, token_at, logit_first, logit_cols, sample_at, stats_at, .. } = *params;
     let within = |at: u32, count: u32, room: u64| u64::from(at) + u64::from(count) <= room;
     let most = if plan.all { plan.bucket } else { MAX_COLUMNS as u32 };
     if live_cols == 0 || live_cols > most {
@@ -340,6 +344,15 @@ fn check_params(plan: &Prepared, params: &Params) -> Result<(), String> {
     let needed = |word: u32| word >= token_at && path.checked_shr(word - token_at).unwrap_or(0) & 1 == 1;
     if plan.samples && (sample_at..sample_at + logit_cols).any(needed) {
         return Err(format!("samples at {sample_at} would overwrite the tokens of the pass at {token_at}"));
+    }
+    if plan.stats {
+        let words = logit_cols * ROW_STATS_WORDS as u32;
+        if !within(stats_at, words, tokens) {
+            return Err(format!("stats_at {stats_at} + {words}, TOKENS has {tokens} words"));
+        }
+        if stats_at < sample_at + logit_cols && sample_at < stats_at + words {
+            return Err(format!("statistics at {stats_at} would overwrite the samples of the pass at {sample_at}"));
+        }
     }
     if params.bias_count as usize > MAX_LOGIT_BIAS || params.penalty_last_n as usize > MAX_PENALTY_TOKENS {
         return Err(format!("bias_count {}, penalty_last_n {}", params.bias_count, params.penalty_last_n));
