@@ -163,7 +163,8 @@ pub enum Step {
     },
     /// Attention of one chunk of [`KV_CHUNK`] positions: for chunk `j`, head `h`, column `c` the maximum score, the sum of
     /// `exp(score - max)` and the so weighted sum of values. Positions run in path order (slots for `p < base`, then the
-    /// column's ancestors by depth), so a tree sums as a chain does. Chunks without a visible position are skipped.
+    /// column's ancestors by depth), so a tree sums as a chain does. What is visible is decided by the window of the layer and
+    /// the view of the pass; chunks with nothing visible are skipped.
     Attention {
         /// (columns, (heads + 2*kv_heads) * head_dim) f32, queries rotated
         qkv: BufferId,
@@ -305,8 +306,13 @@ pub struct Params {
     pub bias_count: u32,
     /// Where in `TOKENS` the row statistics go.
     pub stats_at: u32,
+    /// Positions at the start that every column sees where `view_window` is not 0.
+    pub view_sink: u32,
+    /// Of the others a column at position `p` sees those above `p - view_window`, on top of the layer's own window; 0 sees
+    /// all. StreamingLLM (arXiv 2309.17453) without its renumbering of positions.
+    pub view_window: u32,
     /// Room to grow; zero.
-    pub reserved: [u32; 14],
+    pub reserved: [u32; 12],
     /// Ancestor masks over nodes, by column; see the module's head.
     pub ancestors: [u32; 16],
     /// Nodes of the tree, by column.

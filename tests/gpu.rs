@@ -301,9 +301,11 @@ fn rope_kv_agrees_with_its_twin() {
 #[test]
 fn attention_and_attention_combine_agree_with_their_twins() {
     let (gpu, cpu) = (gpu(), CpuExecutor::default());
-    check(16, (shape(), 1usize..=16, 0usize..280, any::<u32>()), |(shape, columns, base, seed)| {
+    let views = prop_oneof![Just((0, 0)), (0u32..300, 1u32..300)];
+    check(32, (shape(), views, 1usize..=16, 0usize..280, any::<u32>()), |(shape, view, columns, base, seed)| {
         let mut noise = Noise::new(seed);
-        let params = random_tree(&mut noise, columns, base);
+        let mut params = random_tree(&mut noise, columns, base);
+        (params.view_sink, params.view_window) = view;
         let outcome = |executor: &dyn Executor| {
             let mark = executor.mark();
             let tensors = Attention::new(executor, noise.clone(), shape);
@@ -313,6 +315,44 @@ fn attention_and_attention_combine_agree_with_their_twins() {
             outcome
         };
         assert_close(&outcome(&gpu), &outcome(&cpu), 1e-5);
+    });
+}
+
+/// Against softmax over exactly the positions that are in view, in f64; the GPU and its twin.
+#[test]
+fn a_view_sees_the_sinks_and_the_window() {
+    let (gpu, cpu) = (gpu(), CpuExecutor::default());
+    let views = (0u32..300, 1u32..300, 0u32..310, 0u32..200, any::<u32>());
+    check(24, views, |(sink, view_window, position, window, seed)| {
+        let (head_dim, window) = (64, if window < 100 { 0 } else { window });
+        let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim, capacity: 320, window, scale: 0.5 };
+        let mut params = Params::chain(1, position as usize, 0);
+        (params.view_sink, params.view_window) = (sink, view_window);
+        for executor in [&gpu as &dyn Executor, &cpu] {
+            let mark = executor.mark();
+            let tensors = Attention::new(executor, Noise::new(seed), shape);
+            let size = (head_dim * 320) as usize;
+            let query = floats(read(executor, tensors.qkv, head_dim as usize));
+            let [keys, values] =
+                [tensors.k_cache, tensors.v_cache].map(|cache| noise::unpack(&read(executor, cache, size / 2)));
+            run(executor, 1, tensors.attention().to_vec(), &[], params);
+            let found = &floats(tensors.out(executor))[..head_dim as usize];
+            executor.release(mark);
+            let sees = |p: u32| (p < sink || p + view_window > position) && (window == 0 || p + window > position);
+            let row = |cache: &[f32], p: u32| cache[(p * head_dim) as usize..][..head_dim as usize].to_vec();
+            let seen: Vec<u32> = (0..=position).filter(|&p| sees(p)).collect();
+            let weight = |p: u32| -> f64 {
+                let products =
+                    row(&keys, p).iter().zip(&query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>();
+                (0.5 * products).exp()
+            };
+            let sum: f64 = seen.iter().map(|&p| weight(p)).sum();
+            let mut expected = vec![0.0; head_dim as usize];
+            for &p in &seen {
+                expected.iter_mut().zip(row(&values, p)).for_each(|(out, v)| *out += (weight(p) / sum) as f32 * v);
+            }
+            assert_close(found, &expected, 1e-5);
+        }
     });
 }
 

@@ -73,6 +73,8 @@ fn params_have_the_fields_of_the_host_at_their_offsets() {
         ("penalty_last_n", offset_of!(Params, penalty_last_n)),
         ("bias_count", offset_of!(Params, bias_count)),
         ("stats_at", offset_of!(Params, stats_at)),
+        ("view_sink", offset_of!(Params, view_sink)),
+        ("view_window", offset_of!(Params, view_window)),
         ("ancestors", offset_of!(Params, ancestors)),
         ("nodes", offset_of!(Params, nodes)),
     ];

@@ -16,8 +16,10 @@ struct Params {
     frequency_penalty: f32,
     penalty_last_n: u32,
     bias_count: u32,
+    stats_at: u32,
+    view_sink: u32,
     // The size covers `reserved`.
-    @size(60) stats_at: u32,
+    @size(52) view_window: u32,
     ancestors: array<vec4<u32>, 4>,
     nodes: array<vec4<u32>, 4>,
 }
