@@ -147,6 +147,8 @@ impl Executor for CpuExecutor {
     }
 
     fn read(&self, buffer: BufferId, offset: usize, words: usize) -> LocalFuture<'_, Result<Vec<u32>>> {
+        self.submits.set(self.submits.get() + 1);
+        self.reads.set(self.reads.get() + 1);
         let out = self.buffers.borrow().words(buffer)[offset..offset + words].to_vec();
         Box::pin(async move { Ok(out) })
     }

@@ -56,6 +56,18 @@ impl MemoryPlan {
         }
     }
 
+    /// Of a model that has no buffers of its own.
+    pub(super) const fn nothing(context: usize) -> MemoryPlan {
+        MemoryPlan {
+            weights_bytes: 0,
+            kv_bytes: 0,
+            activations_bytes: 0,
+            total_bytes: 0,
+            largest_buffer_bytes: 0,
+            context_tokens: context,
+        }
+    }
+
     /// Of the model in a file.
     pub fn of(gguf: &Gguf, context: usize) -> Result<MemoryPlan> {
         let config = ModelConfig::from_gguf(gguf)?;
