@@ -94,7 +94,7 @@ impl Core {
         if let Some((_, model)) = self.exit.borrow().as_ref().filter(|(known, _)| *known == layers) {
             return Ok(Some(Rc::clone(model)));
         }
-        let model = Rc::new(self.target.exit_after(layers, self.executor())?);
+        let model = Rc::new(self.target.exit_after(layers, self.executor()).await?);
         *self.exit.borrow_mut() = Some((layers, Rc::clone(&model)));
         Ok(Some(model))
     }

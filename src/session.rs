@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 /// What one submit of prefill should take, so that an abort is heard.
 const PREFILL_SUBMIT_MS: f64 = 200.0;
-/// Passes of one submit at most: half of `TOKENS`.
+/// Passes of one submit at most: an eighth of `TOKENS`.
 const PREFILL_MAX_PASSES: usize = 32;
 
 /// A conversation with an engine. It holds no tokens of its own: the cache belongs to the engine, whose next request reuses
