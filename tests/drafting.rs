@@ -89,5 +89,5 @@ fn phrases_lengthen_the_drafts_of_a_model() {
     assert_eq!((&model.tokens, &phrases.tokens), (&plain.tokens, &plain.tokens));
     let length = |summary: &Summary| summary.speculation.mean_acceptance_length;
     println!("{} tokens a round with phrases, {} without", length(&phrases), length(&model));
-    assert!(length(&phrases) > length(&model) && phrases.speculation.accepted < phrases.speculation.drafted);
+    assert!(length(&phrases) > length(&model), "the twin is always right, so phrases are all there is to gain");
 }
