@@ -3,7 +3,7 @@
 use crate::device::Device;
 pub use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::generation::{Generation, Request};
+use crate::generation::{Generation, Prompt, Request, prompt_tokens};
 use crate::gpu::GpuExecutor;
 use crate::model::{MemoryPlan, Model, ModelConfig};
 use crate::plan::{DeviceInfo, Executor};
@@ -73,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) name: String,
     pub(crate) speculation: SpeculationConfig,
     pub(crate) load_ms: f64,
+    /// The target's first layers as a model, by their number: made for the drafter `self` when it is first asked for.
+    pub(crate) exit: RefCell<Option<(usize, Rc<Model>)>>,
     /// What verifying and drafting cost here.
     pub(crate) cost: Rc<RefCell<CostModel>>,
     /// A generation is running: there is one KV cache.
@@ -82,6 +84,19 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn executor(&self) -> &dyn Executor {
         self.device.executor.as_ref()
+    }
+}
+
+impl Core {
+    /// The target's first layers, where the configuration drafts with them.
+    pub(crate) async fn exit_model(&self, config: &SpeculationConfig) -> Result<Option<Rc<Model>>> {
+        let Some(layers) = config.exit_layers(self.target.config.layers) else { return Ok(None) };
+        if let Some((_, model)) = self.exit.borrow().as_ref().filter(|(known, _)| *known == layers) {
+            return Ok(Some(Rc::clone(model)));
+        }
+        let model = Rc::new(self.target.exit_after(layers, self.executor()).await?);
+        *self.exit.borrow_mut() = Some((layers, Rc::clone(&model)));
+        Ok(Some(model))
     }
 }
 
@@ -133,6 +148,7 @@ impl Engine {
             name,
             speculation,
             load_ms,
+            exit: RefCell::default(),
             cost: Rc::default(),
             busy: Cell::new(false),
         };
@@ -178,6 +194,24 @@ impl Engine {
     /// The tokenizer of the target.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.core.tokenizer
+    }
+
+    /// Tokens of a prompt as a request would take them.
+    pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        prompt_tokens(&self.core, prompt)
+    }
+
+    /// What verifying and drafting cost here, as far as requests have shown.
+    pub fn cost_model(&self) -> CostModel {
+        self.core.cost.borrow().clone()
+    }
+
+    /// Forgets whatever requests have taught the engine, so that the next one starts as the first did: for fair comparisons.
+    /// A request makes its own drafters, policies and selectors anew; what lives longer is forgotten here. Of the costs, those
+    /// of draft steps go, as their places in the configuration may mean other drafters; those of verifying are measurements
+    /// of the device and stay, as does the KV cache.
+    pub fn reset_learned(&self) {
+        self.core.cost.borrow_mut().forget_drafters();
     }
 
     /// The target, for tools and tests.

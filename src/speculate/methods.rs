@@ -3,10 +3,11 @@
 use super::accept::{AcceptanceRule, Exactness};
 use super::config::SpeculationConfig;
 use super::drafters::Drafter;
+use super::kv::KvView;
 use super::length::{AcceptanceEstimator, LengthPolicy};
 use super::select::DraftSelector;
 use super::shapes::TreeShape;
-use super::{accept, drafters, length, select, shapes};
+use super::{accept, drafters, kv, length, select, shapes};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use std::rc::Rc;
@@ -15,6 +16,9 @@ use std::rc::Rc;
 pub static METHODS: &[&Method] = &[
     &drafters::ngram::METHOD,
     &drafters::model::METHOD,
+    &drafters::self_exit::METHOD,
+    &drafters::nested::METHOD,
+    &drafters::ouroboros::METHOD,
     &accept::match_samples::METHOD,
     &accept::greedy::METHOD,
     &accept::rejection::METHOD,
@@ -30,6 +34,8 @@ pub static METHODS: &[&Method] = &[
     &length::fixed::METHOD,
     &shapes::chain::METHOD,
     &select::cascade::METHOD,
+    &kv::full::METHOD,
+    &kv::window::METHOD,
 ];
 
 /// A published method, as its own file describes it.
@@ -52,7 +58,7 @@ pub struct Method {
 }
 
 /// A number that a method can be given: `KEY=VALUE`. Keys are unique among all methods.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct OptionSpec {
     /// The key.
     pub key: &'static str,
@@ -81,6 +87,8 @@ pub enum Make {
     Tree(fn(&Setup<'_>) -> Result<Box<dyn TreeShape>>),
     /// [`DraftSelector`]
     Select(fn(&Setup<'_>) -> Result<Box<dyn DraftSelector>>),
+    /// [`KvView`]: plain data, no trait.
+    View(fn(&Setup<'_>) -> KvView),
 }
 
 impl Make {
@@ -93,6 +101,7 @@ impl Make {
             Make::Estimator(_) => "estimator",
             Make::Tree(_) => "tree",
             Make::Select(_) => "select",
+            Make::View(_) => "kv",
         }
     }
 
@@ -105,6 +114,7 @@ impl Make {
             Make::Estimator(_) => "AcceptanceEstimator",
             Make::Tree(_) => "TreeShape",
             Make::Select(_) => "DraftSelector",
+            Make::View(_) => "KvView",
         }
     }
 }
@@ -119,6 +129,24 @@ impl Method {
     }
 }
 
+/// For `foredraft methods --json`: all that the file says, with the kind and the trait.
+impl serde::Serialize for Method {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut method = serializer.serialize_struct("Method", 9)?;
+        method.serialize_field("kind", self.make.key())?;
+        method.serialize_field("name", self.name)?;
+        method.serialize_field("trait", self.make.trait_name())?;
+        method.serialize_field("about", self.about)?;
+        method.serialize_field("paper", self.paper)?;
+        method.serialize_field("exactness", &self.exactness())?;
+        method.serialize_field("needs", self.needs)?;
+        method.serialize_field("options", self.options)?;
+        method.serialize_field("test", self.test)?;
+        method.end()
+    }
+}
+
 /// What parts are made from.
 #[derive(Clone, Copy)]
 pub struct Setup<'a> {
@@ -128,12 +156,14 @@ pub struct Setup<'a> {
     pub inner: Option<&'a str>,
     /// The draft model, if one is loaded.
     pub draft: Option<&'a Rc<Model>>,
+    /// The target's first layers as a model, if the configuration wants them.
+    pub exit: Option<&'a Rc<Model>>,
 }
 
 impl<'a> Setup<'a> {
     /// Nothing is loaded.
     pub fn new(config: &'a SpeculationConfig) -> Setup<'a> {
-        Setup { config, inner: None, draft: None }
+        Setup { config, inner: None, draft: None, exit: None }
     }
 
     /// The value of an option: as given, else its default.
@@ -148,6 +178,32 @@ impl<'a> Setup<'a> {
     /// The same as a count.
     pub fn count(&self, key: &str) -> usize {
         self.option(key) as usize
+    }
+
+    /// The draft model; an error where none is loaded.
+    pub fn draft_model(&self) -> Result<&'a Rc<Model>> {
+        self.draft.ok_or_else(|| Error::BadOption {
+            name: "speculation.drafter".to_owned(),
+            found: "a drafter that needs a draft model".to_owned(),
+            expected: "a draft model to be loaded".to_owned(),
+        })
+    }
+
+    /// The target's first layers; an error where they were not set up.
+    pub fn exit_model(&self) -> Result<&'a Rc<Model>> {
+        self.exit.ok_or_else(|| Error::BadOption {
+            name: "speculation.drafter".to_owned(),
+            found: "self".to_owned(),
+            expected: "a target model whose first layers can be run".to_owned(),
+        })
+    }
+
+    /// What draft models look at of their cache.
+    pub fn kv_view(&self) -> Result<KvView> {
+        match self.find("kv", &self.config.kv)? {
+            (Make::View(make), setup) => Ok(make(&setup)),
+            _ => Err(unknown("kv", &self.config.kv)),
+        }
     }
 
     /// Makes a drafter by name.
@@ -216,6 +272,11 @@ pub fn split(name: &str) -> (&str, Option<&str>) {
 /// The method of a kind by name.
 pub fn find(key: &str, name: &str) -> Option<&'static Method> {
     METHODS.iter().copied().find(|method| method.make.key() == key && method.name == name)
+}
+
+/// Whether a drafter of that name runs the draft model.
+pub fn needs_draft_model(drafter: &str) -> bool {
+    find("drafter", split(drafter).0).is_some_and(|method| method.needs.contains("draft model"))
 }
 
 /// Names of the methods of a kind.

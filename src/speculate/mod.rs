@@ -15,6 +15,7 @@ pub mod config;
 pub mod contract;
 pub mod cost;
 pub mod drafters;
+pub mod kv;
 pub mod length;
 pub mod methods;
 pub mod outcome;

@@ -1,13 +1,14 @@
 //! One round: draft, verify, accept, commit. With `match` that is one submit and one map.
 
-use super::accept::{AcceptanceRule, Exactness, ProposalKind};
+use super::accept::{AcceptanceRule, Exactness, Match, ProposalKind};
 use super::chance::{Chance, KeyedChance};
 use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, Drafter, DrafterId, Expansion, InnerDraft};
-use super::length::{LengthPolicy, Signals};
+use super::length::{Fixed, LengthPolicy, Signals};
+use super::methods;
 use super::outcome::{Needs, RoundOutcome, RoundTiming, Totals};
-use super::select::{DraftSelector, DrafterInfo, Offer, Selection};
-use super::shapes::{Budget, From, TreeShape};
+use super::select::{Cascade, DraftSelector, DrafterInfo, Offer, Selection};
+use super::shapes::{Budget, Chain, From, TreeShape};
 use super::target::{Job, Target};
 use super::tree::{Candidate, NodeId, TokenTree};
 use crate::error::Result;
@@ -28,6 +29,19 @@ pub struct Parts {
     pub rule: Box<dyn AcceptanceRule>,
     /// Which drafters are asked.
     pub selector: Box<dyn DraftSelector>,
+}
+
+impl Parts {
+    /// Chains of up to `tokens` (where not given, what each drafter says), `match`, drafters asked in their order.
+    pub fn chains(drafters: Vec<Box<dyn Drafter>>, tokens: Option<usize>) -> Parts {
+        Parts {
+            drafters,
+            length: Box::new(Fixed(tokens)),
+            shape: Box::new(Chain),
+            rule: Box::new(Match),
+            selector: Box::new(Cascade),
+        }
+    }
 }
 
 /// Drafters, length, shape, rule and selector of one request, and what they have seen.
@@ -76,9 +90,9 @@ impl Speculator {
         !self.parts.drafters.is_empty()
     }
 
-    /// Whether a drafter of that name may be asked.
-    pub fn drafts_by(&self, name: &str) -> bool {
-        self.infos.iter().any(|info| info.name == name)
+    /// Whether a drafter may be asked that runs the draft model.
+    pub fn needs_draft_model(&self) -> bool {
+        self.infos.iter().any(|info| methods::needs_draft_model(info.name))
     }
 
     /// Drafters, in the order of their [`DrafterId`]s.
@@ -89,6 +103,11 @@ impl Speculator {
     /// Its parts, for reports.
     pub fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// What it reads of the target's rows beyond the samples.
+    pub fn needs(&self) -> Needs {
+        self.needs
     }
 
     /// What the text is worth against plain decoding.
@@ -138,6 +157,7 @@ impl Speculator {
         let Drafted { mut tree, inner, steps } = self.draft(target, &context, room, max_new).await?;
         let drafted_ms = target.now_ms();
         let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
+        let caught_up = inner.as_ref().is_some_and(|inner| inner.tokens == 0) || steps > 0 && tree.drafted() == 0;
         let verified = target.verify(Job { tokens, tree: &tree, inner, sampling, needs: self.needs }).await?;
         for (index, &token) in verified.drafted.iter().enumerate() {
             tree.set_token(NodeId(index as u16 + 1), token);
@@ -149,6 +169,7 @@ impl Speculator {
             verify_ms: target.now_ms() - drafted_ms,
             draft_steps: steps + inner_steps,
             inner_steps,
+            caught_up,
         };
         let outcome = RoundOutcome { context_len: tokens.len(), tree, rows, verdict, timing };
         target.commit(tokens, &outcome.tree, &outcome.verdict.path);
@@ -159,7 +180,9 @@ impl Speculator {
     fn observe(&mut self, outcome: &RoundOutcome) {
         let tree = &outcome.tree;
         let drafter = tree.nodes().get(1).and_then(|node| node.source);
-        self.cost.borrow_mut().observe(tree.nodes().len(), drafter, &outcome.timing);
+        if !outcome.timing.caught_up {
+            self.cost.borrow_mut().observe(tree.nodes().len(), drafter, &outcome.timing);
+        }
         self.totals.add(outcome);
         self.parts.rule.observe(outcome);
         self.parts.length.observe(outcome);

@@ -41,6 +41,19 @@ pub enum Exactness {
     Heuristic,
 }
 
+impl Exactness {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Exactness::SameTokens => "same-tokens",
+            Exactness::SameDistribution => "same-distribution",
+            Exactness::GreedyOnly => "greedy-only",
+            Exactness::Bounded => "bounded",
+            Exactness::Heuristic => "heuristic",
+        }
+    }
+}
+
 /// Kinds of proposal, as rules speak of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]

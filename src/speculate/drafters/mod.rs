@@ -2,7 +2,11 @@
 
 pub mod draws;
 pub mod model;
+pub mod nested;
 pub mod ngram;
+pub mod ouroboros;
+pub mod passes;
+pub mod self_exit;
 
 pub use model::DraftModel;
 pub use ngram::Ngram;
