@@ -18,7 +18,19 @@ pub static METHODS: &[&Method] = &[
     &accept::match_samples::METHOD,
     &length::fixed::METHOD,
     &shapes::chain::METHOD,
+    &shapes::static_tree::METHOD,
+    &shapes::dynamic::METHOD,
+    &shapes::equal_growth::METHOD,
+    &shapes::spine::METHOD,
+    &shapes::delayed::METHOD,
+    &shapes::sequoia::METHOD,
     &select::cascade::METHOD,
+    &select::suffix_score::METHOD,
+    &select::hedge::METHOD,
+    &select::bandit::METHOD,
+    &select::ensemble::METHOD,
+    &select::vote::METHOD,
+    &select::fusion::METHOD,
 ];
 
 /// A published method, as its own file describes it.
