@@ -330,7 +330,7 @@ impl Running {
             },
             speculation: SpeculationSummary {
                 active: self.speculator.active(),
-                reason: self.speculator.reason.clone(),
+                reason: self.speculator.why(),
                 exactness: self.speculator.exactness(),
                 rounds: totals.rounds,
                 drafted: totals.all.drafted,
