@@ -6,7 +6,7 @@
 //! position.
 
 use super::cost::CostModel;
-use super::drafters::{Ask, DraftContext, DraftPass, Drafter, Expansion, each_leaf};
+use super::drafters::{Ask, DraftContext, DraftPass, Drafter, DrafterId, Expansion, InnerDraft, each_leaf};
 use super::outcome::{Needs, RoundOutcome, Row};
 use super::round::Speculator;
 use super::target::{Job, Target, Verified};
@@ -29,13 +29,15 @@ pub struct SimulatedTarget {
     pub cost: CostModel,
     /// What a pass of a draft model costs.
     pub draft_step_ms: f64,
+    /// How far the time of a pass may lie from the mean, as a share of it, to either side together.
+    pub jitter: f64,
     clock_ms: Cell<f64>,
 }
 
 impl SimulatedTarget {
     /// A text, and costs.
     pub fn new(text: Vec<u32>, cost: CostModel, draft_step_ms: f64) -> SimulatedTarget {
-        SimulatedTarget { text, stats: Vec::new(), cost, draft_step_ms, clock_ms: Cell::new(0.0) }
+        SimulatedTarget { text, stats: Vec::new(), cost, draft_step_ms, jitter: 0.0, clock_ms: Cell::new(0.0) }
     }
 
     fn spend(&self, ms: f64) {
@@ -44,16 +46,31 @@ impl SimulatedTarget {
 
     /// Writes the text from `prompt` tokens on; gives the outcomes. The clock tells what it took.
     pub fn replay(&self, speculator: &mut Speculator, prompt: usize) -> Result<Vec<RoundOutcome>> {
-        let mut at = prompt;
         let mut outcomes = Vec::new();
+        self.rounds(speculator, prompt, usize::MAX, |outcome| outcomes.push(outcome))?;
+        Ok(outcomes)
+    }
+
+    /// The same for so many rounds at most; shows each outcome, with the clock as it is then.
+    pub fn rounds(
+        &self,
+        speculator: &mut Speculator,
+        prompt: usize,
+        rounds: usize,
+        mut each: impl FnMut(RoundOutcome),
+    ) -> Result<()> {
         let sampling = SamplingParams::default();
-        while at < self.text.len() {
+        let mut at = prompt;
+        for _ in 0..rounds {
+            if at >= self.text.len() {
+                break;
+            }
             let left = self.text.len() - at;
             let outcome = block_on(speculator.round(self, &self.text[..at], &sampling, left))?;
             at += outcome.verdict.path.len() + 1;
-            outcomes.push(outcome);
+            each(outcome);
         }
-        Ok(outcomes)
+        Ok(())
     }
 }
 
@@ -63,14 +80,17 @@ impl Target for SimulatedTarget {
     }
 
     fn verify<'a>(&'a self, job: Job<'a>) -> LocalFuture<'a, Result<Verified>> {
-        self.spend(self.cost.verify_ms(job.tree.nodes().len()));
+        let (drafted, steps) = job.inner.map_or((Vec::new(), 0), |inner| (inner.inputs[1..].to_vec(), inner.steps));
+        let noise = pcg4d([job.tokens.len() as u32, job.tree.drafted() as u32, 5, 55])[0] as f64 / 4_294_967_296.0;
+        let verify_ms = self.cost.verify_ms(job.tree.nodes().len()) + steps as f64 * self.draft_step_ms;
+        self.spend(verify_ms * (1.0 + self.jitter * (noise - 0.5)));
         let rows = job.tree.nodes().iter().map(|node| {
             let position = job.tokens.len() - 1 + node.depth;
             let sample = self.text.get(position + 1).copied().unwrap_or(0);
             Row { stats: self.stats.get(position).cloned().flatten(), ..Row::of(sample) }
         });
         let rows = rows.collect();
-        Box::pin(async move { Ok(Verified { drafted: Vec::new(), rows }) })
+        Box::pin(async move { Ok(Verified { drafted, rows }) })
     }
 
     fn draft<'a>(&'a self, _: DraftPass) -> LocalFuture<'a, Result<(Vec<u32>, Vec<f32>)>> {
@@ -101,6 +121,8 @@ pub struct SimulatedDrafter<F> {
     pub claims: fn(f32, bool) -> f32,
     /// Whether a step costs a pass.
     pub on_device: bool,
+    /// Whether a chain runs inside the verify pass's submit, so that nothing is known of its tokens before.
+    pub inner: bool,
     /// Tells drafters apart.
     pub seed: u32,
 }
@@ -116,6 +138,7 @@ impl<F: Fn(usize) -> f32> SimulatedDrafter<F> {
             wrong: 16,
             claims: |alpha, _| alpha,
             on_device: false,
+            inner: false,
             seed: 0,
         }
     }
@@ -170,6 +193,23 @@ impl<F: Fn(usize) -> f32> Drafter for SimulatedDrafter<F> {
         _: &[f32],
     ) -> Result<Expansion> {
         Ok(each_leaf(ask, |leaf| self.candidates(context, tree, leaf, ask.width)))
+    }
+
+    fn record(&mut self, context: &DraftContext<'_>, count: usize) -> Result<Option<InnerDraft>> {
+        if !self.inner {
+            return Ok(None);
+        }
+        // There is no device: the drafts travel behind the root, and the simulated target reads them there.
+        let root = context.tokens[context.tokens.len() - 1];
+        let (mut tree, mut at, mut inputs) = (TokenTree::new(root), NodeId::ROOT, vec![root]);
+        while tree.drafted() < count {
+            let next = self.candidates(context, &tree, at, 1).into_iter().next();
+            let Some((child, _)) = next.as_ref().and_then(|next| tree.attach(at, next, DrafterId(0))) else { break };
+            inputs.extend(tree.node(child).token);
+            at = child;
+        }
+        let tokens = tree.drafted();
+        Ok((tokens > 0).then_some(InnerDraft { inputs, runs: Vec::new(), tokens, steps: tokens }))
     }
 }
 
