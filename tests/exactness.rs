@@ -218,6 +218,7 @@ impl Kind {
             Kind::Beams | Kind::Drawn(_) => {
                 &[Chain(2), Chain(3), Widths(&[2, 2]), Widths(&[3, 1]), Widths(&[1, 2]), Adaptive]
             }
+            Kind::DrawnByTwo => &[Widths(&[1, 1]), Widths(&[2]), Adaptive],
             _ => &[Widths(&[1, 1]), Widths(&[2]), Widths(&[1, 2]), Adaptive],
         }
     }
