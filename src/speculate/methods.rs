@@ -18,6 +18,12 @@ pub static METHODS: &[&Method] = &[
     &accept::match_samples::METHOD,
     &length::fixed::METHOD,
     &shapes::chain::METHOD,
+    &shapes::static_tree::METHOD,
+    &shapes::dynamic::METHOD,
+    &shapes::equal_growth::METHOD,
+    &shapes::spine::METHOD,
+    &shapes::delayed::METHOD,
+    &shapes::sequoia::METHOD,
     &select::cascade::METHOD,
 ];
 

@@ -258,6 +258,7 @@ impl Speculator {
         let mut tree = TokenTree::new(context.tokens[context.tokens.len() - 1]);
         let mut steps = 0;
         self.parts.shape.begin();
+        self.parts.shape.plan(signals, budget);
         while let Some(grow) = self.parts.shape.next(&tree, budget) {
             let asked: Vec<DrafterId> = match grow.from {
                 From::Any => group.to_vec(),
@@ -281,9 +282,9 @@ impl Speculator {
                 }
             }
             let mut new = Vec::new();
-            for (&leaf, offers) in grow.leaves.iter().zip(offers) {
+            for (at, (&leaf, offers)) in grow.leaves.iter().zip(offers).enumerate() {
                 tree.set_expanded(leaf);
-                for (drafter, candidate) in self.parts.selector.combine(&tree, leaf, offers, grow.width) {
+                for (drafter, candidate) in self.parts.selector.combine(&tree, leaf, offers, grow.width_at(at)) {
                     new.extend(self.attach(&mut tree, leaf, drafter, &candidate));
                 }
             }
@@ -368,10 +369,11 @@ impl Speculator {
 }
 
 /// Drafters that are asked together: host drafters that follow each other fill in for one another leaf by leaf, a device
-/// drafter stands alone. [`Selection::All`] is one group.
+/// drafter stands alone. [`Selection::All`] is one group, [`Selection::Alone`] one a drafter.
 fn groups(selection: &Selection, infos: &[DrafterInfo]) -> Vec<Vec<DrafterId>> {
     let order = match selection {
         Selection::All(ids) => return vec![ids.clone()],
+        Selection::Alone(ids) => return ids.iter().map(|&id| vec![id]).collect(),
         Selection::First(ids) => ids,
     };
     let mut groups: Vec<Vec<DrafterId>> = Vec::new();
