@@ -25,6 +25,12 @@ pub static METHODS: &[&Method] = &[
     &shapes::delayed::METHOD,
     &shapes::sequoia::METHOD,
     &select::cascade::METHOD,
+    &select::suffix_score::METHOD,
+    &select::hedge::METHOD,
+    &select::bandit::METHOD,
+    &select::ensemble::METHOD,
+    &select::vote::METHOD,
+    &select::fusion::METHOD,
 ];
 
 /// A published method, as its own file describes it.

@@ -1,8 +1,23 @@
 //! Which drafters are asked in a round, and what is made of their answers.
 
+pub mod bandit;
 pub mod cascade;
+pub mod ensemble;
+pub mod fusion;
+mod heard;
+pub mod hedge;
+pub mod suffix_score;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod vote;
 
+pub use bandit::Bandit;
 pub use cascade::Cascade;
+pub use ensemble::Ensemble;
+pub use fusion::Fusion;
+pub use hedge::Hedge;
+pub use suffix_score::SuffixScore;
+pub use vote::Vote;
 
 use super::drafters::DrafterId;
 use super::length::Signals;
