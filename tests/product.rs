@@ -1,5 +1,6 @@
 //! Every host drafter × shape × length policy × selector of the registry writes the target's own text, token by token: the
-//! target is a toy, so the whole product is run. What is added to the registry joins by itself.
+//! target is a toy, so the whole product is run. After a reset each does the same again. What is added to the registry joins by
+//! itself.
 
 use foredraft::sampling::SamplingParams;
 use foredraft::speculate::SpeculationConfig;
@@ -72,10 +73,19 @@ impl Product {
     fn run(&mut self, config: &SpeculationConfig, drafter: &str) {
         let mut speculator = speculator(config, drafter, self.runs.is_multiple_of(3));
         let (temperature, plain) = &self.plain[self.runs % self.plain.len()];
-        let written = self.target.write(&mut speculator, &plain[..PROMPT], TOKENS, &sampling(*temperature));
-        let (text, _) = written.unwrap_or_else(|error| panic!("{drafter} {config:?}: {error}"));
-        assert_eq!(&text, plain, "{drafter} {config:?}");
-        let tally = speculator.totals.all;
+        let mut write = || {
+            // Costs belong to the device, not to the request.
+            *speculator.cost.borrow_mut() = CostModel::default();
+            let written = self.target.write(&mut speculator, &plain[..PROMPT], TOKENS, &sampling(*temperature));
+            let (text, outcomes) = written.unwrap_or_else(|error| panic!("{drafter} {config:?}: {error}"));
+            assert_eq!(&text, plain, "{drafter} {config:?}");
+            let tally = speculator.totals.all;
+            speculator.reset();
+            let rounds: Vec<_> = outcomes.into_iter().map(|outcome| (outcome.tree, outcome.verdict)).collect();
+            (tally, rounds)
+        };
+        let (tally, rounds) = write();
+        assert_eq!(rounds, write().1, "{drafter} {config:?}: a reset forgets everything");
         for (kind, name) in [
             ("drafter", drafter),
             ("length", &config.length),

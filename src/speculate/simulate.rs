@@ -3,7 +3,7 @@
 //!
 //! With `match` a replay gives exactly the rounds that the engine would make on this text, for drafters that learn from
 //! committed tokens only. Rows of rejected branches are not in a recording; here they say what the text says at their
-//! position.
+//! position. A [`ToyTarget`] computes its rows instead, for what learns from those too.
 
 use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, DraftPass, Drafter, DrafterId, Expansion, InnerDraft, each_leaf};

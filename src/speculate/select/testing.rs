@@ -101,7 +101,7 @@ pub(crate) fn holds_what_each_alone_gets<S: DraftSelector + 'static>(selector: i
     let round = |speculator: &mut Speculator, at: usize| {
         block_on(speculator.round(&target, &text[..at], &sampling, text.len() - at)).expect("round")
     };
-    let dynamic = || Dynamic { width: 4, depth: 4 };
+    let dynamic = || Dynamic::new(4, 4);
     let mut merged = speculator(selector(), dynamic(), vec![copier(5), copier(3)], 8);
     let mut first = speculator(Cascade, dynamic(), vec![copier(5)], 4);
     let mut second = speculator(Cascade, dynamic(), vec![copier(3)], 4);

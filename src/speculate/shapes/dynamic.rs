@@ -6,7 +6,8 @@
 //! falls along a path. So a chain of sure copies may be as deep as the budget, while a device drafter pays for few passes.
 //! Keeps no state.
 
-use super::{Budget, From, Grow, TreeShape};
+use super::{Budget, Grow, TreeShape, fitting, most_nodes};
+use crate::speculate::length::Signals;
 use crate::speculate::methods::{Make, Method, OptionSpec};
 use crate::speculate::tree::{MAX_DRAFT_NODES, NodeId, TokenTree};
 
@@ -27,18 +28,22 @@ pub static METHOD: Method = Method {
         OptionSpec { key: "dynamic_depth", about: "levels at most", default: 15.0, min: 1.0, max: 31.0 },
     ],
     test: "shapes::dynamic",
-    make: Make::Tree(|setup| {
-        Ok(Box::new(Dynamic { width: setup.count("dynamic_width"), depth: setup.count("dynamic_depth") }))
-    }),
+    make: Make::Tree(|setup| Ok(Box::new(Dynamic::new(setup.count("dynamic_width"), setup.count("dynamic_depth"))))),
 };
 
 /// Beams, then a global choice.
 #[derive(Debug, Clone, Copy)]
 pub struct Dynamic {
-    /// Leaves expanded a level, and children of each.
-    pub width: usize,
-    /// Levels at most.
-    pub depth: usize,
+    width: usize,
+    depth: usize,
+    most_nodes: usize,
+}
+
+impl Dynamic {
+    /// Leaves expanded a level, which is also the children of each, and levels at most.
+    pub fn new(width: usize, depth: usize) -> Dynamic {
+        Dynamic { width, depth, most_nodes: MAX_DRAFT_NODES }
+    }
 }
 
 impl TreeShape for Dynamic {
@@ -46,19 +51,22 @@ impl TreeShape for Dynamic {
         "dynamic"
     }
 
+    fn plan(&mut self, signals: &Signals<'_>, _: &Budget) {
+        self.most_nodes = most_nodes(signals);
+    }
+
     fn next(&mut self, tree: &TokenTree, budget: &Budget) -> Option<Grow> {
         let depth = tree.depth();
-        if depth >= self.depth || tree.nodes().len() == MAX_DRAFT_NODES {
+        if depth >= self.depth || budget.nodes == 0 {
             return None;
         }
-        if tree.drafted() == 0 {
-            let fresh = !tree.node(NodeId::ROOT).expanded && budget.nodes > 0;
-            return fresh.then(|| Grow::same(vec![NodeId::ROOT], self.width, From::Any));
+        let mut beams = vec![NodeId::ROOT];
+        if tree.node(NodeId::ROOT).expanded {
+            beams = open(tree, budget.nodes);
+            beams.retain(|&id| tree.node(id).depth == depth);
+            beams.truncate(self.width);
         }
-        let mut beams = open(tree, budget.nodes);
-        beams.retain(|&id| tree.node(id).depth == depth);
-        beams.truncate(self.width);
-        (!beams.is_empty()).then(|| Grow::same(beams, self.width, From::Any))
+        fitting(beams, self.width, tree, self.most_nodes)
     }
 
     fn prune(&mut self, tree: &TokenTree, budget: &Budget) -> Option<Vec<NodeId>> {
@@ -85,7 +93,7 @@ mod tests {
     use crate::speculate::shapes::testing::{MOST, Wide, grown};
 
     fn dynamic(width: usize) -> Dynamic {
-        Dynamic { width, depth: 15 }
+        Dynamic::new(width, 15)
     }
 
     #[test]

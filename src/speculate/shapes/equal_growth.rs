@@ -7,7 +7,7 @@
 //! leaf could still be among the nodes verified, or could pay for one more step. State: the costs of the round.
 
 use super::dynamic::open;
-use super::{Budget, From, Grow, TreeShape, verify_costs};
+use super::{Budget, Grow, TreeShape, fitting, most_nodes, verify_costs};
 use crate::speculate::length::Signals;
 use crate::speculate::methods::{Make, Method, OptionSpec};
 use crate::speculate::tree::{MAX_DRAFT_NODES, NodeId, TokenTree};
@@ -34,6 +34,7 @@ pub struct EqualGrowth {
     width: usize,
     most_steps: usize,
     steps: usize,
+    most_nodes: usize,
     /// What verifying so many nodes costs, the root included; empty before costs are known.
     verify_ms: Vec<f64>,
     step_ms: f64,
@@ -42,7 +43,7 @@ pub struct EqualGrowth {
 impl EqualGrowth {
     /// Leaves a step, and steps at most.
     pub fn new(width: usize, most_steps: usize) -> EqualGrowth {
-        EqualGrowth { width, most_steps, steps: 0, verify_ms: Vec::new(), step_ms: 0.0 }
+        EqualGrowth { width, most_steps, steps: 0, most_nodes: MAX_DRAFT_NODES, verify_ms: Vec::new(), step_ms: 0.0 }
     }
 
     /// How many of the likeliest nodes to verify, and the tokens per millisecond that this promises.
@@ -74,13 +75,14 @@ impl TreeShape for EqualGrowth {
     }
 
     fn plan(&mut self, signals: &Signals<'_>, budget: &Budget) {
+        self.most_nodes = most_nodes(signals);
         self.verify_ms = verify_costs(signals.cost, budget.nodes);
         let drafter = signals.drafter.filter(|_| signals.on_device);
         self.step_ms = drafter.map_or(0.0, |drafter| signals.cost.draft_step_ms(drafter));
     }
 
     fn next(&mut self, tree: &TokenTree, budget: &Budget) -> Option<Grow> {
-        if self.steps == self.most_steps || tree.nodes().len() == MAX_DRAFT_NODES || budget.nodes == 0 {
+        if self.steps == self.most_steps || budget.nodes == 0 {
             return None;
         }
         let mut leaves = vec![NodeId::ROOT];
@@ -100,7 +102,7 @@ impl TreeShape for EqualGrowth {
             }
         }
         self.steps += 1;
-        Some(Grow::same(leaves, self.width, From::Any))
+        fitting(leaves, self.width, tree, self.most_nodes)
     }
 
     fn prune(&mut self, tree: &TokenTree, budget: &Budget) -> Option<Vec<NodeId>> {

@@ -22,8 +22,8 @@ pub use static_tree::Static;
 use super::cost::CostModel;
 use super::length::Signals;
 use super::outcome::RoundOutcome;
-use super::tree::{NodeId, TokenTree};
-use crate::plan::MAX_COLUMNS;
+use super::tree::{MAX_DRAFT_NODES, NodeId, TokenTree};
+use crate::plan::{MAX_COLUMNS, MAX_NODES};
 
 /// What a round has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,19 @@ fn verify_costs(cost: &CostModel, nodes: usize) -> Vec<f64> {
         costs.push(if known { cost.verify_ms(columns) } else { costs[columns - 2] });
     }
     costs
+}
+
+/// Nodes that a tree may have while it is drafted: a device knows the nodes of its own drafts by the bits of a mask.
+fn most_nodes(signals: &Signals<'_>) -> usize {
+    if signals.on_device { MAX_NODES } else { MAX_DRAFT_NODES }
+}
+
+/// As many of these leaves as have room for their children in a tree of at most `most` nodes.
+fn fitting(mut leaves: Vec<NodeId>, width: usize, tree: &TokenTree, most: usize) -> Option<Grow> {
+    let room = most.saturating_sub(tree.nodes().len());
+    let width = width.min(room);
+    leaves.truncate(room.checked_div(width).unwrap_or(0));
+    (!leaves.is_empty()).then(|| Grow::same(leaves, width, From::Any))
 }
 
 /// Chooses what grows. It may look at what was drafted so far, sampled or not: growing node by node keeps every rule but
