@@ -90,7 +90,7 @@ impl TreeShape for Bush {
             0 => self.random.next() as usize % open.len(),
             _ => open.len() - 1,
         };
-        Some(Grow { leaves: vec![open[at]], width, from: From::Any })
+        Some(Grow::same(vec![open[at]], width, From::Any))
     }
 }
 

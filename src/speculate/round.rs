@@ -100,6 +100,11 @@ impl Speculator {
         &self.infos
     }
 
+    /// Why speculation is on or off, by the length policy where that has decided so.
+    pub fn why(&self) -> String {
+        self.parts.length.reason().filter(|_| self.active()).unwrap_or_else(|| self.reason.clone())
+    }
+
     /// Its parts, for reports.
     pub fn parts(&self) -> &Parts {
         &self.parts
@@ -214,6 +219,7 @@ impl Speculator {
             drafter: None,
             on_device: false,
             cascade: false,
+            behind: None,
             default_tokens: 0,
             room,
             cost: &cost,
@@ -224,9 +230,14 @@ impl Speculator {
         }
         let selection = self.parts.selector.select(&signals, &self.infos);
         let mut steps = 0;
-        for group in groups(&selection, &self.infos) {
+        let groups = groups(&selection, &self.infos);
+        let on_device = |group: &Vec<DrafterId>| group.iter().any(|&id| self.infos[usize::from(id.0)].on_device);
+        let devices: Vec<Option<DrafterId>> =
+            groups.iter().map(|group| group.first().copied().filter(|_| on_device(group))).collect();
+        for (at, group) in groups.into_iter().enumerate() {
             signals.drafter = group.first().copied();
-            signals.on_device = group.iter().any(|&id| self.infos[usize::from(id.0)].on_device);
+            signals.on_device = devices[at].is_some();
+            signals.behind = devices[at + 1..].iter().find_map(|&device| device);
             signals.cascade = group.len() > 1;
             let defaults = group.iter().map(|&id| self.parts.drafters[usize::from(id.0)].default_tokens());
             signals.default_tokens = defaults.max().unwrap_or(0).min(room);
@@ -283,6 +294,7 @@ impl Speculator {
         let mut tree = TokenTree::new(context.tokens[context.tokens.len() - 1]);
         let mut steps = 0;
         self.parts.shape.begin();
+        self.parts.shape.plan(signals, budget);
         while let Some(grow) = self.parts.shape.next(&tree, budget) {
             let asked: Vec<DrafterId> = match grow.from {
                 From::Any => group.to_vec(),
@@ -306,9 +318,9 @@ impl Speculator {
                 }
             }
             let mut new = Vec::new();
-            for (&leaf, offers) in grow.leaves.iter().zip(offers) {
+            for (at, (&leaf, offers)) in grow.leaves.iter().zip(offers).enumerate() {
                 tree.set_expanded(leaf);
-                for (drafter, candidate) in self.parts.selector.combine(&tree, leaf, offers, grow.width) {
+                for (drafter, candidate) in self.parts.selector.combine(&tree, leaf, offers, grow.width_at(at)) {
                     new.extend(self.attach(&mut tree, leaf, drafter, &candidate));
                 }
             }
@@ -393,10 +405,11 @@ impl Speculator {
 }
 
 /// Drafters that are asked together: host drafters that follow each other fill in for one another leaf by leaf, a device
-/// drafter stands alone. [`Selection::All`] is one group.
+/// drafter stands alone. [`Selection::All`] is one group, [`Selection::Alone`] one a drafter.
 fn groups(selection: &Selection, infos: &[DrafterInfo]) -> Vec<Vec<DrafterId>> {
     let order = match selection {
         Selection::All(ids) => return vec![ids.clone()],
+        Selection::Alone(ids) => return ids.iter().map(|&id| vec![id]).collect(),
         Selection::First(ids) => ids,
     };
     let mut groups: Vec<Vec<DrafterId>> = Vec::new();

@@ -171,7 +171,7 @@ impl TreeShape for Widths {
         self.0.iter().enumerate().find_map(|(depth, &width)| {
             let open = |id: &NodeId| tree.node(*id).depth == depth && !tree.node(*id).expanded;
             let leaves: Vec<NodeId> = tree.ids().filter(open).collect();
-            (!leaves.is_empty()).then_some(Grow { leaves, width, from: From::Any })
+            (!leaves.is_empty()).then(|| Grow::same(leaves, width, From::Any))
         })
     }
 }
@@ -196,7 +196,7 @@ impl TreeShape for Adaptive {
 
     fn next(&mut self, tree: &TokenTree, _: &Budget) -> Option<Grow> {
         self.step += 1;
-        let grow = |leaf| Some(Grow { leaves: vec![leaf], width: 1, from: From::Any });
+        let grow = |leaf| Some(Grow::same(vec![leaf], 1, From::Any));
         let logq = |id: NodeId| tree.node(id).stats.logq;
         if self.step == 1 {
             return grow(NodeId::ROOT);

@@ -55,10 +55,9 @@ pub struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    /// Where this drafter stood after `node`; `None` where another one drafted it, or it left no cursor.
+    /// Where this drafter stood after `node`; `None` where it did not offer it, or left no cursor.
     pub fn cursor(&self, tree: &TokenTree, node: NodeId) -> Option<usize> {
-        let node = tree.node(node);
-        (node.source == Some(self.me) && node.cursor > 0).then_some(node.cursor as usize)
+        tree.node(node).cursor_of(self.me).map(|cursor| cursor as usize)
     }
 }
 
