@@ -6,6 +6,14 @@
 mod engine;
 
 use foredraft::engine::DeviceChoice;
+use foredraft::plan::RowStats;
+use foredraft::speculate::cost::CostModel;
+use foredraft::speculate::memory::Memory;
+use foredraft::speculate::methods::Setup;
+use foredraft::speculate::outcome::Totals;
+use foredraft::speculate::simulate::SimulatedTarget;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use foredraft::generation::Prompt;
 use foredraft::sampling::SamplingParams;
 use foredraft::speculate::SpeculationConfig;
@@ -20,6 +28,74 @@ use serde_json::{Value, json};
 
 /// Successors recorded of each row.
 const TOP: usize = 8;
+
+/// A recorded answer.
+struct Trace {
+    id: String,
+    category: String,
+    prompt: Vec<u32>,
+    answer: Vec<u32>,
+    /// Likeliest successors of the last token of the prompt and of each of the answer but the last.
+    top: Vec<Vec<u32>>,
+}
+
+fn traces() -> Vec<Trace> {
+    let all: Vec<Value> = serde_json::from_str(include_str!("fixtures/traces.json")).expect("valid");
+    let tokens = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).expect("tokens") };
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let read = |trace: &Value| Trace {
+        id: text(&trace["id"]),
+        category: text(&trace["category"]),
+        prompt: tokens(&trace["prompt"]),
+        answer: tokens(&trace["answer"]),
+        top: trace["top"].as_array().expect("rows").iter().map(tokens).collect(),
+    };
+    all.iter().map(read).collect()
+}
+
+/// Replays one answer.
+fn replay(config: &SpeculationConfig, memory: &Memory, trace: &Trace) -> Totals {
+    let text = [&trace.prompt[..], &trace.answer].concat();
+    let mut target = SimulatedTarget::new(text, CostModel::of_curve([1.0; 5], &[]), 0.0);
+    target.stats = vec![None; trace.prompt.len() - 1];
+    target.stats.extend(trace.top.iter().map(|top| {
+        let top = top.iter().map(|&token| (token, 0.0)).collect();
+        Some(Rc::new(RowStats { entropy: 0.0, second_moment: 0.0, sample_logp: 0.0, top, drawn: Vec::new() }))
+    }));
+    let setup = Setup { memory: Some(memory), ..Setup::new(config) };
+    let mut speculator = config.speculator_with(setup).expect("valid");
+    let outcomes = target.replay(&mut speculator, trace.prompt.len()).expect("replayed");
+    let written: Vec<u32> = outcomes.iter().flat_map(|outcome| outcome.emitted()).collect();
+    assert_eq!(written, trace.answer, "{}", trace.id);
+    speculator.totals.clone()
+}
+
+/// Mean acceptance length by category, the mean of its answers, of a configuration whose stores are empty before each answer.
+fn cold(config: &str) -> BTreeMap<String, f64> {
+    let config: SpeculationConfig = config.parse().expect("valid");
+    let mut lengths: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for trace in traces() {
+        let totals = replay(&config, &Memory::new(49_152), &trace);
+        let length = trace.answer.len() as f64 / totals.rounds as f64;
+        lengths.entry(trace.category).or_default().push(length);
+    }
+    lengths.into_iter().map(|(category, all)| (category, all.iter().sum::<f64>() / all.len() as f64)).collect()
+}
+
+#[test]
+fn table() {
+    let drafters = ["ngram", "suffix", "sam", "sam,sam_min_match=5", "hierarchy", "recycling", "reuse(suffix)",
+        "suffix+recycling", "sam+recycling", "sam+suffix,sam_min_match=5",  "reuse(suffix)+recycling", "suffix,suffix_factor=2", "suffix,suffix_factor=4", "suffix,suffix_offset=4", "suffix,suffix_min_prob=0.01"];
+    for count in ["", ",num_speculative_tokens=15"] {
+        for (row, drafter) in drafters.iter().enumerate() {
+            let lengths = cold(&format!("drafter={drafter}{count}"));
+            if row == 0 {
+                println!("{:48} {}", "", lengths.keys().map(|c| format!("{c:>14}")).collect::<String>());
+            }
+            println!("{:48} {}", format!("{drafter}{count}"), lengths.values().map(|l| format!("{l:14.2}")).collect::<String>());
+        }
+    }
+}
 
 /// Greedy answers with the end token where there is one, and the likeliest successors of the prompt's last token and of
 /// each token of the answer but its last.

@@ -83,8 +83,12 @@ impl SpeculationConfig {
 
     /// Makes the parts and checks that together they keep what the rule promises.
     pub fn speculator(&self, draft: Option<&Rc<Model>>) -> Result<Speculator> {
-        let setup = Setup { draft, ..Setup::new(self) };
-        let mut names = self.drafters(draft.is_some())?;
+        self.speculator_with(Setup { draft, ..Setup::new(self) })
+    }
+
+    /// The same with a corpus and what requests share; `setup.config` is this configuration.
+    pub fn speculator_with(&self, setup: Setup<'_>) -> Result<Speculator> {
+        let mut names = self.drafters(setup.draft.is_some())?;
         if self.num_speculative_tokens == Some(0) {
             names.clear();
         }

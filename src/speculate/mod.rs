@@ -16,6 +16,7 @@ pub mod contract;
 pub mod cost;
 pub mod drafters;
 pub mod length;
+pub mod memory;
 pub mod methods;
 pub mod outcome;
 pub mod round;

@@ -4,7 +4,7 @@
 //!
 //! State: the suffix array of the corpus, made once and shared; a draft's places, of one round.
 
-use super::suffix_array::{Found, SuffixArray};
+use super::suffix_array::{DEPTH, Found, SuffixArray};
 use super::{Ask, DraftContext, Drafter, Expansion, each_leaf};
 use crate::error::{Error, Result};
 use crate::plan::MAX_NODES;
@@ -55,7 +55,7 @@ impl Corpus {
         let (found, match_len) = match ask.cursor(tree, leaf).and_then(|cursor| self.places.get(cursor - 1)) {
             Some(place) => place.clone(),
             None => {
-                let found = self.index.longest_suffix(&context.path(tree, leaf));
+                let found = self.index.longest_suffix(&context.tail(tree, leaf, DEPTH));
                 let match_len = found.len;
                 (found, match_len)
             }

@@ -6,7 +6,7 @@
 //! matches in a tenth of the memory.
 
 use super::automaton::{Automaton, Match};
-use super::suffix_array::SuffixArray;
+use super::suffix_array::{DEPTH, SuffixArray};
 use super::{Ask, DraftContext, Drafter, Expansion, each_leaf};
 use crate::error::Result;
 use crate::speculate::methods::{Make, Method, OptionSpec, Setup};
@@ -20,7 +20,7 @@ pub static METHOD: Method = Method {
     about: "copies what followed the first occurrence of the longest suffix of the last tokens, here or in the corpus",
     needs: "",
     options: &[
-        OptionSpec { key: "sam_min_match", about: "shortest match that drafts, tokens", default: 5.0, min: 1.0, max: 64.0 },
+        OptionSpec { key: "sam_min_match", about: "shortest match that drafts, tokens", default: 1.0, min: 1.0, max: 64.0 },
         OptionSpec {
             key: "sam_bias",
             about: "tokens by which a match in the corpus must be longer than one in the text so far",
@@ -108,7 +108,7 @@ impl Sam {
         if copies.is_empty() || ask.width > 1 {
             let path = tree.path_tokens(leaf);
             let found = path.iter().fold(self.context.repeated(), |at, &token| self.context.advance(at, token));
-            copies.extend(self.copies(found, || context.path(tree, leaf)));
+            copies.extend(self.copies(found, || context.tail(tree, leaf, DEPTH)));
         }
         let mut candidates: Vec<Candidate> = Vec::new();
         for candidate in copies.into_iter().filter_map(|copy| self.candidate(copy)) {

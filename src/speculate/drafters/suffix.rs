@@ -78,6 +78,8 @@ pub struct Suffix {
     /// Tokens of the prompt.
     prompt: usize,
     start: Option<Start>,
+    /// Where the nodes of this round's draft stand, by cursor.
+    places: Vec<(Start, u32)>,
 }
 
 impl Suffix {
@@ -92,6 +94,7 @@ impl Suffix {
             store: setup.memory.map(|memory| Rc::clone(&memory.suffix)),
             prompt: 0,
             start: None,
+            places: Vec::new(),
         }
     }
 
@@ -146,36 +149,40 @@ impl Suffix {
         self.look(Source::Store, advance).unwrap_or_default()
     }
 
-    /// The match from which a draft reached `leaf`, and the state it is in now.
-    fn standing(&self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>, leaf: NodeId) -> Option<(Start, u32)> {
-        if let Some(cursor) = ask.cursor(tree, leaf) {
-            let (start, _) = self.standing(context, tree, ask, tree.node(leaf).parent)?;
-            return Some((start, cursor as u32));
-        }
-        let start = if leaf == NodeId::ROOT {
-            self.start
-        } else {
-            // Somebody else's draft: what it and the context say together is looked up.
-            let path = tree.path_tokens(leaf);
-            let request = path.iter().fold(self.request.suffix(), |at, &token| self.request.advance(at, token));
-            let tokens = &context.tokens[context.tokens.len().saturating_sub(self.depth as usize)..];
-            self.choose(request, 0, self.in_store(tokens.iter().chain(&path).copied()))
+    /// What follows a leaf of this drafter's where it stands; where that ends, or somebody else drafted the leaf, what
+    /// follows the text and the draft together. The published rule ends there: only who asks for more than
+    /// [`Drafter::default_tokens`] gets more.
+    fn below(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>, leaf: NodeId) -> Vec<Candidate> {
+        let standing = match ask.cursor(tree, leaf) {
+            Some(cursor) => self.places.get(cursor - 1).copied(),
+            None if leaf == NodeId::ROOT => self.start.map(|start| (start, start.found.state)),
+            None => None,
         };
-        start.map(|start| (start, start.found.state))
+        let candidates = standing.map_or_else(Vec::new, |(start, state)| self.candidates(start, state, ask.width));
+        if !candidates.is_empty() || leaf == NodeId::ROOT {
+            return candidates;
+        }
+        let path = tree.path_tokens(leaf);
+        let request = path.iter().fold(self.request.suffix(), |at, &token| self.request.advance(at, token));
+        let store = self.in_store(context.tail(tree, leaf, self.depth as usize).into_iter());
+        let start = self.choose(request, 0, store);
+        start.map_or_else(Vec::new, |start| self.candidates(start, start.found.state, ask.width))
     }
 
-    fn candidates(&self, start: &Start, state: u32, width: usize) -> Vec<Candidate> {
+    fn candidates(&mut self, start: Start, state: u32, width: usize) -> Vec<Candidate> {
         let read = |automaton: &Automaton| {
             let here = if state == start.found.state { start.occurrences } else { automaton.occurrences(state) };
-            let children = automaton.children(state, width).into_iter().filter_map(|(token, child)| {
-                let count = automaton.occurrences(child);
-                let share = count as f32 / start.occurrences.max(1) as f32;
-                let stats = probability(count, here, start.found.len);
-                (share >= self.min_prob).then(|| Candidate::new(token, stats).at(child))
-            });
-            children.collect()
+            let counted = |(token, child)| (token, child, automaton.occurrences(child));
+            (here, automaton.children(state, width).into_iter().map(counted).collect::<Vec<_>>())
         };
-        self.look(start.source, read).unwrap_or_default()
+        let Some((here, children)) = self.look(start.source, read) else { return Vec::new() };
+        let share = |count: u32| count as f32 / start.occurrences.max(1) as f32;
+        let likely = children.into_iter().filter(|&(.., count)| share(count) >= self.min_prob);
+        let candidates = likely.map(|(token, child, count)| {
+            self.places.push((start, child));
+            Candidate::new(token, probability(count, here, start.found.len)).at(self.places.len() as u32)
+        });
+        candidates.collect()
     }
 
     /// Puts the answer into the store.
@@ -209,15 +216,13 @@ impl Drafter for Suffix {
             self.prompt = context.tokens.len();
         }
         self.request.follow(context.tokens);
+        self.places.clear();
         let last = &context.tokens[context.tokens.len().saturating_sub(self.depth as usize)..];
         self.start = self.choose(self.request.suffix(), 1, self.in_store(last.iter().copied()));
     }
 
     fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
-        Ok(each_leaf(ask, |leaf| match self.standing(context, tree, ask, leaf) {
-            Some((start, state)) => self.candidates(&start, state, ask.width),
-            None => Vec::new(),
-        }))
+        Ok(each_leaf(ask, |leaf| self.below(context, tree, ask, leaf)))
     }
 
     fn observe(&mut self, outcome: &RoundOutcome, _: DrafterId) {

@@ -101,6 +101,12 @@ impl SuffixArray {
         children
     }
 
+    /// Where a match occurs first, of the places that are looked at.
+    pub fn first(&self, found: &Found) -> usize {
+        let places = &self.order[found.range.clone()];
+        places.iter().take(MAX_LOOKED_AT).min().map_or(0, |&at| at as usize)
+    }
+
     fn after(&self, place: usize, len: usize) -> Option<u32> {
         self.text.get(self.order[place] as usize + len).copied()
     }
