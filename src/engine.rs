@@ -11,6 +11,8 @@ use crate::runtime;
 use crate::session::Session;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::cost::CostModel;
+use crate::speculate::drafters::suffix_store::SuffixStore;
+use crate::speculate::memory::Memory;
 use crate::store::ByteSource;
 use crate::text::template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
@@ -77,6 +79,10 @@ pub(crate) struct Core {
     pub(crate) exit: RefCell<Option<(usize, Rc<Model>)>>,
     /// What verifying and drafting cost here.
     pub(crate) cost: Rc<RefCell<CostModel>>,
+    /// Stores that requests share.
+    pub(crate) memory: Memory,
+    /// The corpus that was used last, as text and tokens: most requests bring the same.
+    pub(crate) corpus: RefCell<Option<(String, Rc<[u32]>)>>,
     /// A generation is running: there is one KV cache.
     pub(crate) busy: Cell<bool>,
 }
@@ -97,6 +103,18 @@ impl Core {
         let model = Rc::new(self.target.exit_after(layers, self.executor()).await?);
         *self.exit.borrow_mut() = Some((layers, Rc::clone(&model)));
         Ok(Some(model))
+    }
+
+    /// Tokens of the configured corpus.
+    pub(crate) fn corpus_tokens(&self, config: &SpeculationConfig) -> Result<Option<Rc<[u32]>>> {
+        let Some(text) = &config.corpus else { return Ok(None) };
+        let mut held = self.corpus.borrow_mut();
+        if let Some((_, tokens)) = held.as_ref().filter(|(known, _)| known == text) {
+            return Ok(Some(Rc::clone(tokens)));
+        }
+        let tokens: Rc<[u32]> = self.tokenizer.encode(text, false)?.into();
+        *held = Some((text.clone(), Rc::clone(&tokens)));
+        Ok(Some(tokens))
     }
 }
 
@@ -139,6 +157,7 @@ impl Engine {
         };
         let load_ms = runtime::now_ms() - start;
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
+        let memory = Memory::new(target.config.vocabulary);
         let core = Core {
             device,
             target,
@@ -150,6 +169,8 @@ impl Engine {
             load_ms,
             exit: RefCell::default(),
             cost: Rc::default(),
+            memory,
+            corpus: RefCell::default(),
             busy: Cell::new(false),
         };
         Ok(Engine { core: Rc::new(core) })
@@ -212,6 +233,29 @@ impl Engine {
     /// of the device and stay, as does the KV cache.
     pub fn reset_learned(&self) {
         self.core.cost.borrow_mut().forget_drafters();
+        self.core.memory.suffix.borrow_mut().clear();
+    }
+
+    /// The suffix store, which holds finished answers for the drafter `suffix`, as bytes to keep.
+    pub fn save_suffix_store(&self) -> Vec<u8> {
+        self.core.memory.suffix.borrow().save()
+    }
+
+    /// Takes a suffix store that was saved, in place of what was learned so far. Bytes that are damaged, or of a model with
+    /// another vocabulary, are an error and change nothing.
+    pub fn load_suffix_store(&self, bytes: &[u8]) -> Result<()> {
+        let store = SuffixStore::load(bytes)?;
+        let (found, expected) = (store.vocabulary(), self.core.target.config.vocabulary);
+        if found != expected {
+            return Err(Error::BadHeader {
+                what: "suffix store".to_owned(),
+                field: "vocabulary".to_owned(),
+                found: found.to_string(),
+                expected: expected.to_string(),
+            });
+        }
+        *self.core.memory.suffix.borrow_mut() = store;
+        Ok(())
     }
 
     /// The target, for tools and tests.

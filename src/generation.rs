@@ -207,7 +207,14 @@ impl Running {
         request.sampling.validate(core.target.config.vocabulary)?;
         let config = request.speculation.as_ref().unwrap_or(&core.speculation);
         let exit = core.exit_model(config).await?;
-        let setup = Setup { draft: core.draft.as_ref(), exit: exit.as_ref(), ..Setup::new(config) };
+        let corpus = core.corpus_tokens(config)?;
+        let setup = Setup {
+            draft: core.draft.as_ref(),
+            exit: exit.as_ref(),
+            corpus: corpus.as_deref(),
+            memory: Some(&core.memory),
+            ..Setup::new(config)
+        };
         let speculator = config.speculator(setup)?.with_cost(Rc::clone(&core.cost));
         let tokens = prompt_tokens(&core, &request.prompt)?;
         let context = core.target.context;

@@ -3,8 +3,10 @@
 use super::accept::{AcceptanceRule, Exactness};
 use super::config::SpeculationConfig;
 use super::drafters::Drafter;
+use super::drafters::suffix_array::SuffixArray;
 use super::kv::KvView;
 use super::length::{AcceptanceEstimator, LengthPolicy};
+use super::memory::Memory;
 use super::select::DraftSelector;
 use super::shapes::TreeShape;
 use super::{accept, drafters, kv, length, select, shapes};
@@ -14,7 +16,14 @@ use std::rc::Rc;
 
 /// All methods, by kind and in the order in which they are listed.
 pub static METHODS: &[&Method] = &[
+    &drafters::suffix::METHOD,
+    &drafters::sam::METHOD,
     &drafters::ngram::METHOD,
+    &drafters::recycling::METHOD,
+    &drafters::hierarchy::METHOD,
+    &drafters::corpus::METHOD,
+    &drafters::jacobi::METHOD,
+    &drafters::reuse::METHOD,
     &drafters::model::METHOD,
     &drafters::self_exit::METHOD,
     &drafters::nested::METHOD,
@@ -181,12 +190,22 @@ pub struct Setup<'a> {
     pub draft: Option<&'a Rc<Model>>,
     /// The target's first layers as a model, if the configuration wants them.
     pub exit: Option<&'a Rc<Model>>,
+    /// Tokens of `config.corpus`.
+    pub corpus: Option<&'a [u32]>,
+    /// What requests share; without it nothing outlives a request.
+    pub memory: Option<&'a Memory>,
 }
 
 impl<'a> Setup<'a> {
     /// Nothing is loaded.
     pub fn new(config: &'a SpeculationConfig) -> Setup<'a> {
-        Setup { config, inner: None, draft: None, exit: None }
+        Setup { config, inner: None, draft: None, exit: None, corpus: None, memory: None }
+    }
+
+    /// The index of the corpus, if there is one.
+    pub fn corpus_index(&self) -> Option<Rc<SuffixArray>> {
+        let tokens = self.corpus?;
+        Some(self.memory.map_or_else(|| Rc::new(SuffixArray::new(tokens.to_vec())), |memory| memory.corpus(tokens)))
     }
 
     /// The value of an option: as given, else its default.

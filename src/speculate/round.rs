@@ -231,11 +231,12 @@ impl Speculator {
         let selection = self.parts.selector.select(&signals, &self.infos);
         let mut steps = 0;
         let groups = groups(&selection, &self.infos);
-        let on_device = |group: &Vec<DrafterId>| group.iter().any(|&id| self.infos[usize::from(id.0)].on_device);
+        let on_device = |id: &DrafterId| self.infos[usize::from(id.0)].on_device;
         let devices: Vec<Option<DrafterId>> =
-            groups.iter().map(|group| group.first().copied().filter(|_| on_device(group))).collect();
+            groups.iter().map(|group| group.iter().copied().find(|id| on_device(id))).collect();
         for (at, group) in groups.into_iter().enumerate() {
-            signals.drafter = group.first().copied();
+            // Of a mixed group the device drafter is the one that costs.
+            signals.drafter = devices[at].or_else(|| group.first().copied());
             signals.on_device = devices[at].is_some();
             signals.behind = devices[at + 1..].iter().find_map(|&device| device);
             signals.cascade = group.len() > 1;

@@ -106,7 +106,9 @@ mod tests {
             assert_eq!(tree.drafted(), nodes);
             assert!((total(&tree) - best).abs() < 1e-4, "seed {seed}: {} of {best}", total(&tree));
             let (tree, _) = grown(dynamic(4), vec![Box::new(drafter)], nodes);
-            assert!(total(&tree) > 0.97 * best, "four beams miss little: {} of {best}", total(&tree));
+            // Of a wider tree four beams a level see less.
+            let share = if nodes < MOST { 0.97 } else { 0.95 };
+            assert!(total(&tree) > share * best, "four beams miss little: {} of {best}", total(&tree));
         }
     }
 
