@@ -7,6 +7,7 @@ use crate::runtime;
 use crate::sampling::SamplingParams;
 use crate::session::prefill;
 use crate::speculate::drafters::DrafterId;
+use crate::speculate::methods::Setup;
 use crate::speculate::outcome::RoundOutcome;
 use crate::speculate::target::ModelTarget;
 use crate::speculate::{SpeculationConfig, Speculator};
@@ -205,7 +206,16 @@ impl Running {
         let busy = Busy::take(&core)?;
         request.sampling.validate(core.target.config.vocabulary)?;
         let config = request.speculation.as_ref().unwrap_or(&core.speculation);
-        let speculator = config.speculator(core.draft.as_ref())?.with_cost(Rc::clone(&core.cost));
+        let exit = core.exit_model(config).await?;
+        let corpus = core.corpus_tokens(config)?;
+        let setup = Setup {
+            draft: core.draft.as_ref(),
+            exit: exit.as_ref(),
+            corpus: corpus.as_deref(),
+            memory: Some(&core.memory),
+            ..Setup::new(config)
+        };
+        let speculator = config.speculator(setup)?.with_cost(Rc::clone(&core.cost));
         let tokens = prompt_tokens(&core, &request.prompt)?;
         let context = core.target.context;
         if tokens.is_empty() {
@@ -243,10 +253,13 @@ impl Running {
             speculator,
             tokens: tokens.clone(),
         };
-        let mut draft = core.draft.as_deref().filter(|_| running.speculator.drafts_by("model"));
+        let mut draft = core.draft.as_deref().filter(|_| running.speculator.needs_draft_model());
         if let Some(model) = draft.filter(|model| prompt.len() > model.context) {
             let reason = &mut running.speculator.reason;
-            reason.push_str(&format!("; not by model: the prompt exceeds its context of {} tokens", model.context));
+            reason.push_str(&format!(
+                "; not by the draft model: the prompt exceeds its context of {} tokens",
+                model.context
+            ));
             draft = None;
         }
         let models = [Some(&core.target), draft];

@@ -171,7 +171,7 @@ impl SpeculationSummary {
         let measured = columns.filter(|&columns| cost.is_measured(1) && cost.is_measured(columns));
         SpeculationSummary {
             active: speculator.active(),
-            reason: speculator.reason.clone(),
+            reason: speculator.why(),
             exactness: speculator.exactness(),
             rounds: totals.rounds,
             drafted_rounds: totals.drafted_rounds,

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::plan::{COLUMN_BUCKETS, DeviceInfo};
 use crate::speculate::accept::Exactness;
 use crate::speculate::cost::CostModel;
+use crate::speculate::methods::Setup;
 use crate::speculate::outcome::RoundOutcome;
 use crate::speculate::simulate::SimulatedTarget;
 use crate::speculate::target::Target;
@@ -27,7 +28,7 @@ pub fn replay(traces: &[Trace], options: &Options, cost: &CostModel) -> Result<R
         let most = options.max_tokens.unwrap_or(usize::MAX).min(trace.answer.len());
         let answer = &trace.answer[..most];
         for (at, arm) in options.arms.iter().enumerate() {
-            let mut speculator = arm.speculation.speculator(None)?;
+            let mut speculator = arm.speculation.speculator(Setup::new(&arm.speculation))?;
             let needs = speculator.needs();
             if speculator.exactness() != Exactness::SameTokens || needs.p || needs.q {
                 return Err(Error::BadOption {

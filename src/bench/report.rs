@@ -415,9 +415,11 @@ impl Display for Figures {
 mod tests {
     use super::*;
     use crate::speculate::SpeculationConfig;
+    use crate::speculate::methods::Setup;
 
     fn run(answer: &[u32], decode_ms: f64, tallies: &[(u64, u64)]) -> Run {
-        let mut speculator = SpeculationConfig::default().speculator(None).expect("valid");
+        let config = SpeculationConfig::default();
+        let mut speculator = config.speculator(Setup::new(&config)).expect("valid");
         let totals = &mut speculator.totals;
         totals.by_depth = tallies.iter().map(|&(drafted, accepted)| Tally { drafted, accepted }).collect();
         totals.by_depth.iter().for_each(|&tally| totals.all.add(tally));

@@ -1,7 +1,7 @@
 //! `generate`: continues a prompt or answers messages.
 
 use super::models::{ModelArgs, SamplingArgs, load, open};
-use super::output::{out, print_json, read_json, read_text, say};
+use super::output::{out, print_json, read_bytes, read_json, read_text, replace_file, say};
 use clap::Args;
 use foredraft::engine::LoadOptions;
 use foredraft::error::{Error, Result};
@@ -44,6 +44,12 @@ pub(super) struct Generate {
     /// off, auto, or KEY=VALUE,… (drafter=ngram+model, num_speculative_tokens=4, …).
     #[arg(long, default_value = "auto")]
     speculation: String,
+    /// A text that the drafter `corpus` copies from.
+    #[arg(long)]
+    corpus: Option<PathBuf>,
+    /// What the drafter `suffix` learned from earlier answers: read before, written after. Made where it is missing.
+    #[arg(long)]
+    suffix_store: Option<PathBuf>,
     /// One JSON object on stdout instead of the text.
     #[arg(long)]
     pub(super) json: bool,
@@ -52,7 +58,8 @@ pub(super) struct Generate {
 /// Runs it.
 pub(super) async fn generate(args: Generate) -> Result<()> {
     let prompt = prompt(&args)?;
-    let speculation: SpeculationConfig = args.speculation.parse()?;
+    let mut speculation: SpeculationConfig = args.speculation.parse()?;
+    speculation.corpus = args.corpus.as_deref().map(read_text).transpose()?;
     let sampling = args.sampling.params()?;
     let mut options = LoadOptions::new(open(&args.model.model)?);
     options.draft_model = args.draft_model.as_deref().map(open).transpose()?;
@@ -60,6 +67,12 @@ pub(super) async fn generate(args: Generate) -> Result<()> {
     options.context = args.context;
     options.speculation = speculation;
     let engine = load(options).await?;
+    if let Some(path) = args.suffix_store.as_deref().filter(|path| path.exists()) {
+        // A damaged store is no reason not to answer: it is built anew.
+        if let Err(error) = engine.load_suffix_store(&read_bytes(path)?) {
+            eprintln!("{}: {error}; starting with an empty one", path.display());
+        }
+    }
     let mut request = Request::new(prompt);
     request.max_tokens = args.max_tokens;
     request.stop = args.stop;
@@ -78,7 +91,12 @@ pub(super) async fn generate(args: Generate) -> Result<()> {
             }
         }
     }
-    Ok(())
+    // The answer joins the store when its request is gone.
+    drop(generation);
+    match &args.suffix_store {
+        Some(path) => replace_file(path, &engine.save_suffix_store()),
+        None => Ok(()),
+    }
 }
 
 fn prompt(args: &Generate) -> Result<Prompt> {

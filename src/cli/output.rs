@@ -33,6 +33,19 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| io(&path.display().to_string(), &error))
 }
 
+/// A whole file of bytes.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| io(&path.display().to_string(), &error))
+}
+
+/// Writes a file whole or not at all: what was there stays until the new one is.
+pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let written = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
+    written.map_err(|error| io(&path.display().to_string(), &error))
+}
+
 /// A file of JSON; `name` and `expected` are for the error.
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, name: &str, expected: &str) -> Result<T> {
     serde_json::from_str(&read_text(path)?).map_err(|error| Error::BadOption {

@@ -2,34 +2,85 @@
 //!
 //! Costs are by *columns*, the root included: `c(k)`, the cost of verifying k columns over one, is what decides whether
 //! speculation pays. Passes run in buckets of columns, so c is a staircase.
+//!
+//! A bucket that was not measured is laid on the curve through its measured neighbours, in units of a prior curve: between
+//! two it is interpolated, beyond them extrapolated by the gentlest slope. So a device whose passes hardly grow with width is
+//! expected to go on like that, and wider drafts are tried there at once, while on a steep one they never are. A measurement
+//! fades with the rounds since: one that was unlucky does not bar its bucket for good.
 
 use super::drafters::DrafterId;
 use super::outcome::RoundTiming;
-use crate::plan::{COLUMN_BUCKETS, MAX_COLUMNS};
+use crate::plan::{COLUMN_BUCKETS, MAX_COLUMNS, MAX_NODES};
 
 /// Share of a new measurement.
 const ALPHA: f64 = 0.2;
 /// A measurement above this many times the mean counts as that many: other work on the machine.
 const OUTLIER: f64 = 3.0;
+/// Buckets of columns.
+const BUCKETS: usize = COLUMN_BUCKETS.len();
 /// c of the buckets before anything is measured: between a weight-bound and a compute-bound device.
-const PRIOR_CURVE: [f64; COLUMN_BUCKETS.len()] = [1.0, 1.2, 1.6, 2.5, 4.5];
+const PRIOR_CURVE: [f64; BUCKETS] = [1.0, 1.2, 1.6, 2.5, 4.5];
 /// A draft step by a plain step before anything is measured.
 const PRIOR_DRAFT_STEP: f64 = 0.3;
+/// What is left of the weight of a measurement after a round.
+const FADE: f64 = 0.998;
+/// Most measurements that a mean stands for.
+const MAX_WEIGHT: f64 = 8.0;
 
-/// Costs by columns, draft steps and the rest. Bounded: one number a bucket and a drafter.
+/// What the prior weighs in a fit against a round measured as a whole, where the parts were measured and where not.
+const SURE: f64 = 1e3;
+const UNSURE: f64 = 0.02;
+/// The same of a step, which is known better than the curve.
+const STEP: f64 = 0.2;
+/// A length that was never tried is taken to cost this share of what is expected, so that it is tried where it nearly pays.
+const OPTIMISM: f64 = 0.9;
+
+/// A mean of measurements; one whose weight has faded below 1 counts by that share.
+#[derive(Debug, Clone, Copy, Default)]
+struct Measured {
+    ms: f64,
+    weight: f64,
+}
+
+impl Measured {
+    fn known(ms: f64) -> Measured {
+        Measured { ms, weight: f64::INFINITY }
+    }
+
+    fn add(&mut self, ms: f64) {
+        self.ms = match self.weight {
+            0.0 => ms,
+            // The first pass of a width may have had pipelines to make.
+            weight if weight <= 1.0 && ms < self.ms => ms,
+            weight => self.ms + ALPHA.max(1.0 / (weight + 1.0)) * (ms.min(OUTLIER * self.ms.max(1e-6)) - self.ms),
+        };
+        self.weight = (self.weight + 1.0).min(MAX_WEIGHT);
+    }
+
+    /// The mean, or what is expected of it as far as it has faded.
+    fn or(self, expected: impl FnOnce() -> f64) -> f64 {
+        let trust = self.weight.min(1.0);
+        if trust == 1.0 { self.ms } else { trust * self.ms + (1.0 - trust) * expected() }
+    }
+}
+
+/// Costs by columns, draft steps and the rest. Bounded: one number a bucket, and a drafter and length.
 #[derive(Debug, Clone, Default)]
 pub struct CostModel {
-    verify: [Option<f64>; COLUMN_BUCKETS.len()],
+    verify: [Measured; BUCKETS],
     draft_step: Vec<Option<f64>>,
+    /// Whole rounds of a device drafter inside the verify pass's submit, by its place and the tokens it drafted.
+    inner: Vec<[Measured; MAX_NODES]>,
     host_draft: Option<f64>,
 }
 
 impl CostModel {
     /// A model of known costs: `curve` gives milliseconds by bucket of columns, 1, 2, 4, 8, 16.
-    pub fn of_curve(curve: [f64; COLUMN_BUCKETS.len()], draft_steps: &[f64]) -> CostModel {
+    pub fn of_curve(curve: [f64; BUCKETS], draft_steps: &[f64]) -> CostModel {
         CostModel {
-            verify: curve.map(Some),
+            verify: curve.map(Measured::known),
             draft_step: draft_steps.iter().copied().map(Some).collect(),
+            inner: Vec::new(),
             host_draft: Some(0.0),
         }
     }
@@ -38,8 +89,7 @@ impl CostModel {
     pub fn verify_ms(&self, nodes: usize) -> f64 {
         let full = (nodes.max(1) - 1) / MAX_COLUMNS;
         let rest = nodes.max(1) - full * MAX_COLUMNS;
-        let bucket = COLUMN_BUCKETS.iter().position(|&bucket| bucket >= rest).unwrap_or(0);
-        full as f64 * self.bucket_ms(COLUMN_BUCKETS.len() - 1) + self.bucket_ms(bucket)
+        full as f64 * self.bucket_ms(BUCKETS - 1) + self.bucket_ms(bucket_of(rest))
     }
 
     /// The cost of `nodes` columns over one.
@@ -54,13 +104,68 @@ impl CostModel {
 
     /// Whether a bucket that holds this many columns was measured.
     pub fn is_measured(&self, nodes: usize) -> bool {
-        COLUMN_BUCKETS.iter().position(|&bucket| bucket >= nodes).is_some_and(|at| self.verify[at].is_some())
+        COLUMN_BUCKETS.iter().position(|&bucket| bucket >= nodes).is_some_and(|at| self.verify[at].weight > 0.0)
     }
 
     /// One step of a device drafter.
     pub fn draft_step_ms(&self, drafter: DrafterId) -> f64 {
+        match self.fit(drafter) {
+            Some((_, step)) => step * self.plain_ms(),
+            None => self.separate_step_ms(drafter),
+        }
+    }
+
+    /// A round in which a device drafter drafts a chain of `tokens` and all are verified.
+    pub fn round_ms(&self, drafter: DrafterId, tokens: usize) -> f64 {
+        let parts = || {
+            let plain = self.plain_ms();
+            match self.fit(drafter) {
+                Some((rise, step)) => {
+                    let rise = rise * (self.verify_ms(tokens + 1) - plain) + step * tokens as f64 * plain;
+                    plain + OPTIMISM * rise
+                }
+                None => self.verify_ms(tokens + 1) + tokens as f64 * self.separate_step_ms(drafter),
+            }
+        };
+        let rounds = self.inner.get(usize::from(drafter.0)).filter(|_| tokens > 0);
+        match rounds.and_then(|rounds| rounds.get(tokens)) {
+            Some(measured) => measured.or(parts),
+            None => parts(),
+        }
+    }
+
+    /// A step that had a submit of its own.
+    fn separate_step_ms(&self, drafter: DrafterId) -> f64 {
         let known = self.draft_step.get(usize::from(drafter.0)).copied().flatten();
         known.unwrap_or(PRIOR_DRAFT_STEP * self.plain_ms())
+    }
+
+    /// Rounds of a drafter whose steps share the submit of the verify pass are measured as a whole. Least squares tells the
+    /// parts: by how much verifying really rises, against what this model says, and a step by a plain step. Where wide
+    /// buckets were measured on their own the first is 1.
+    fn fit(&self, drafter: DrafterId) -> Option<(f64, f64)> {
+        let rounds = self.inner.get(usize::from(drafter.0))?;
+        let plain = self.plain_ms();
+        let trust = if self.verify[1..].iter().any(|bucket| bucket.weight > 0.0) { SURE } else { UNSURE };
+        // Sums over rounds of x², xk, k², xy, ky: x the modelled rise, k the steps, y the measured rise.
+        let (mut xx, mut xk, mut kk, mut xy, mut ky) = (trust, 0.0, STEP, trust, STEP * PRIOR_DRAFT_STEP);
+        for (tokens, round) in rounds.iter().enumerate().skip(1).filter(|(_, round)| round.weight > 0.0) {
+            let (x, k) = (self.verify_ms(tokens + 1) / plain - 1.0, tokens as f64);
+            let y = round.ms / plain - 1.0;
+            let weight = round.weight.min(1.0);
+            xx += weight * x * x;
+            xk += weight * x * k;
+            kk += weight * k * k;
+            xy += weight * x * y;
+            ky += weight * k * y;
+        }
+        let determinant = xx * kk - xk * xk;
+        let (rise, step) = ((xy * kk - ky * xk) / determinant, (xx * ky - xk * xy) / determinant);
+        Some(match () {
+            () if rise < 0.0 => (0.0, (ky / kk).max(0.0)),
+            () if step < 0.0 => ((xy / xx).max(0.0), 0.0),
+            () => (rise, step),
+        })
     }
 
     /// What host drafters take a round.
@@ -71,43 +176,68 @@ impl CostModel {
     /// Forgets draft steps: their places in the configuration may mean other drafters now.
     pub fn forget_drafters(&mut self) {
         self.draft_step.clear();
+        self.inner.clear();
     }
 
     /// Learns from a round of `nodes` columns that `drafter` drafted.
     pub fn observe(&mut self, nodes: usize, drafter: Option<DrafterId>, timing: &RoundTiming) {
-        let mut verify_ms = timing.verify_ms;
+        let faded = self.verify.iter_mut().chain(self.inner.iter_mut().flatten());
+        faded.for_each(|measured| measured.weight *= FADE);
+        let verify_ms = timing.verify_ms;
         if let Some(drafter) = drafter.filter(|_| timing.draft_steps > 0) {
-            let total = if timing.inner_steps > 0 {
-                // One submit did both: what its verify pass took is known from rounds without inner steps.
-                let step_ms = (verify_ms - self.verify_ms(nodes)) / timing.inner_steps as f64;
-                verify_ms = self.verify_ms(nodes);
-                step_ms.max(0.0)
-            } else {
-                timing.draft_ms / timing.draft_steps as f64
-            };
             let at = usize::from(drafter.0);
-            if self.draft_step.len() <= at {
-                self.draft_step.resize(at + 1, None);
+            if timing.inner_steps > 0 {
+                if self.inner.len() <= at {
+                    self.inner.resize(at + 1, Default::default());
+                }
+                if let Some(round) = self.inner[at].get_mut(nodes - 1) {
+                    round.add(verify_ms);
+                }
+            } else {
+                if self.draft_step.len() <= at {
+                    self.draft_step.resize(at + 1, None);
+                }
+                blend(&mut self.draft_step[at], timing.draft_ms / timing.draft_steps as f64);
             }
-            blend(&mut self.draft_step[at], total);
         } else {
             blend(&mut self.host_draft, timing.draft_ms);
         }
         if nodes <= MAX_COLUMNS && timing.inner_steps == 0 {
-            let bucket = COLUMN_BUCKETS.iter().position(|&bucket| bucket >= nodes).unwrap_or(0);
-            blend(&mut self.verify[bucket], verify_ms);
+            self.verify[bucket_of(nodes)].add(verify_ms);
         }
     }
 
-    /// Measured, or the prior curve through the nearest bucket that was.
     fn bucket_ms(&self, bucket: usize) -> f64 {
-        if let Some(ms) = self.verify[bucket] {
-            return ms;
-        }
-        let measured = (0..COLUMN_BUCKETS.len()).filter(|&at| self.verify[at].is_some());
-        let Some(nearest) = measured.min_by_key(|at| at.abs_diff(bucket)) else { return PRIOR_CURVE[bucket] };
-        self.verify[nearest].unwrap_or(1.0) * PRIOR_CURVE[bucket] / PRIOR_CURVE[nearest]
+        self.verify[bucket].or(|| self.expected_ms(bucket))
     }
+
+    /// What the other buckets say of one.
+    fn expected_ms(&self, bucket: usize) -> f64 {
+        let known = |at: &usize| self.verify[*at].weight > 0.0;
+        let on_prior = |at: usize| self.verify[at].ms * PRIOR_CURVE[bucket] / PRIOR_CURVE[at];
+        let slope = |a: usize, b: usize| (self.verify[b].ms - self.verify[a].ms) / (PRIOR_CURVE[b] - PRIOR_CURVE[a]);
+        let below: Vec<usize> = (0..bucket).filter(known).collect();
+        let above = (bucket + 1..BUCKETS).find(known);
+        match (below.last().copied(), above) {
+            (Some(a), Some(b)) => self.verify[a].ms + slope(a, b) * (PRIOR_CURVE[bucket] - PRIOR_CURVE[a]),
+            (Some(last), None) => {
+                // The gentlest slope so far: a bucket that might pay is tried once, one believed too dear never would be.
+                let gentlest = below.windows(2).map(|pair| slope(pair[0], pair[1]).max(0.0)).reduce(f64::min);
+                gentlest.map_or_else(
+                    || on_prior(last),
+                    |slope| self.verify[last].ms + slope * (PRIOR_CURVE[bucket] - PRIOR_CURVE[last]),
+                )
+            }
+            (None, Some(above)) => on_prior(above),
+            (None, None) if known(&bucket) => self.verify[bucket].ms,
+            (None, None) => PRIOR_CURVE[bucket],
+        }
+    }
+}
+
+/// The bucket that a pass of so many columns takes.
+fn bucket_of(columns: usize) -> usize {
+    COLUMN_BUCKETS.iter().position(|&bucket| bucket >= columns).unwrap_or(BUCKETS - 1)
 }
 
 fn blend(mean: &mut Option<f64>, value: f64) {
@@ -126,15 +256,28 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_follows_the_nearest_bucket() {
+    fn what_was_not_measured_lies_on_the_curve_of_its_neighbours() {
         let mut cost = CostModel::default();
         assert_eq!(cost.c(8), 2.5);
         cost.observe(1, None, &timing(10.0));
-        assert_eq!((cost.plain_ms(), cost.verify_ms(8)), (10.0, 25.0));
-        cost.observe(7, None, &timing(50.0));
-        assert_eq!(cost.verify_ms(16), 90.0);
+        assert_eq!((cost.plain_ms(), cost.verify_ms(8)), (10.0, 25.0), "along the prior");
+        cost.observe(7, None, &timing(11.5));
+        assert!((cost.verify_ms(16) - 13.5).abs() < 0.1, "as flat as it was so far: {}", cost.verify_ms(16));
+        assert!((cost.verify_ms(3) - 10.6).abs() < 0.1, "between the two: {}", cost.verify_ms(3));
         assert_eq!(cost.verify_ms(20), cost.verify_ms(16) + cost.verify_ms(4));
         assert!(cost.is_measured(5) && !cost.is_measured(3));
+    }
+
+    #[test]
+    fn an_unlucky_measurement_does_not_last() {
+        let mut cost = CostModel::default();
+        cost.observe(8, None, &timing(90.0));
+        for _ in 0..2000 {
+            cost.observe(1, None, &timing(10.0));
+        }
+        assert!(cost.verify_ms(8) < 30.0, "{}", cost.verify_ms(8));
+        cost.observe(8, None, &timing(12.0));
+        assert!(cost.verify_ms(8) < 13.0, "the first pass of a width may be slow: {}", cost.verify_ms(8));
     }
 
     #[test]
@@ -143,8 +286,30 @@ mod tests {
         cost.observe(4, None, &timing(20.0));
         let inner = RoundTiming { verify_ms: 32.0, draft_steps: 3, inner_steps: 3, ..RoundTiming::default() };
         cost.observe(4, Some(DrafterId(1)), &inner);
-        assert_eq!((cost.draft_step_ms(DrafterId(1)), cost.verify_ms(4)), (4.0, 20.0));
+        assert_eq!((cost.round_ms(DrafterId(1), 3), cost.verify_ms(4)), (32.0, 20.0));
+        assert!((cost.draft_step_ms(DrafterId(1)) - 4.0).abs() < 0.1, "{}", cost.draft_step_ms(DrafterId(1)));
         cost.observe(4, None, &timing(1e6));
-        assert!(cost.verify_ms(4) < 30.0, "one hiccup does not spoil the model");
+        assert!(cost.verify_ms(4) < 41.0, "one hiccup does not spoil the model: {}", cost.verify_ms(4));
+    }
+
+    #[test]
+    fn rounds_measured_as_a_whole_tell_their_parts() {
+        let mut cost = CostModel::default();
+        cost.observe(1, None, &timing(10.0));
+        // Flatter than the prior says, and a step of 1 ms.
+        for (tokens, verify_ms) in [(1, 10.2), (3, 10.5), (7, 11.0)] {
+            let inner = RoundTiming {
+                verify_ms: verify_ms + tokens as f64,
+                draft_steps: tokens,
+                inner_steps: tokens,
+                ..RoundTiming::default()
+            };
+            cost.observe(tokens + 1, Some(DrafterId(0)), &inner);
+        }
+        let round_ms = cost.round_ms(DrafterId(0), 5);
+        assert!((round_ms - 16.0).abs() < 1.2, "a length that was not tried: {round_ms}");
+        cost.observe(8, None, &timing(11.0));
+        let step_ms = cost.draft_step_ms(DrafterId(0));
+        assert!((step_ms - 1.0).abs() < 0.1, "{step_ms}");
     }
 }

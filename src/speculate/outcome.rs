@@ -61,6 +61,8 @@ pub struct RoundTiming {
     pub draft_steps: usize,
     /// Those of them that ran inside the verify pass's submit.
     pub inner_steps: usize,
+    /// A draft model caught up on the way: these times say nothing of what rounds cost.
+    pub caught_up: bool,
 }
 
 /// A finished round.

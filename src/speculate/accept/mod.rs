@@ -1,8 +1,25 @@
 //! What is kept of a draft. A rule says what it promises, by type.
 
+pub mod adasd;
+pub mod cactus;
+pub mod easd;
+pub mod fuzzy;
+pub mod greedy;
+pub mod kseq;
 pub mod match_samples;
+pub mod multi_round;
+pub mod rejection;
+pub mod residual;
+pub mod swor;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod top_down;
+pub mod traversal;
+pub mod typical;
 
 pub use match_samples::Match;
+pub use top_down::{LocalSolver, TopDown};
+pub use traversal::Traversal;
 
 use super::chance::Chance;
 use super::outcome::{Needs, RoundOutcome, Row, Verdict};
@@ -84,4 +101,6 @@ pub trait AcceptanceRule {
     fn verify(&mut self, tree: &TokenTree, rows: &[Row], chance: &mut dyn Chance) -> Verdict;
     /// Learns from a round.
     fn observe(&mut self, _outcome: &RoundOutcome) {}
+    /// Forgets what was learned.
+    fn reset(&mut self) {}
 }

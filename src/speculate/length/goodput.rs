@@ -1,0 +1,489 @@
+//! `goodput`: the draft that is worth most time (SmartSpec's goodput; methods.md §4.2.1). The default.
+//!
+//! Of n nodes, `gain(n) = 1 + Σ survival − R·T(n)` is largest, T the measured cost and R the tokens per millisecond of the
+//! last rounds, plain decoding at least: the renewal-reward optimum, whose fixed point is the largest `(1 + Σ survival)/T`.
+//! n = 0 is a plain step, so what does not pay is not verified.
+//!
+//! - *Host drafts* are free to make: all that there is room for is drafted and then cut by survival. Costs are a staircase, so
+//!   in effect only the edges of buckets compete. One uncut draft at a time, the *shadow*, is followed to its end and scored
+//!   by the text as it comes, verified or not: a drafter that is off is watched for nothing.
+//! - *Device drafts* cost a step each: their number is chosen before by what is expected of the drafter at each depth. When
+//!   none pays, one token is probed now and then, at most [`PROBE_SHARE`] of the time; a probe that is accepted is followed by
+//!   another at once. A host draft gives way to a device drafter behind it that is expected to gain more.
+//! - What was *sampled* is never cut: `keep` sees deterministic trees only ([`crate::speculate::round`]), of which any part
+//!   may be verified under any rule. Sampled drafts end by `plan` (the past) and `stop` (what was drawn so far, kept), which
+//!   is a stopping time. Hence `looks_ahead` is false.
+//!
+//! The default estimator is `platt(tier)`: of all combinations it lost least against the best fixed length in simulation, since
+//! classes of copies differ lastingly (`tier`) while their level moves with the text (the filter's bias). State: the
+//! estimator's, one shadow, two sums, and two numbers a device drafter.
+
+use super::{AcceptanceEstimator, LengthPolicy, MAX_DRAFTERS, Signals, estimate, estimator_of, place};
+use crate::speculate::cost::CostModel;
+use crate::speculate::drafters::DrafterId;
+use crate::speculate::methods::{Make, Method};
+use crate::speculate::outcome::{Needs, RoundOutcome};
+use crate::speculate::tree::{NodeId, TokenTree};
+
+/// This method.
+pub static METHOD: Method = Method {
+    name: "goodput",
+    paper: "SmartSpec, arXiv 2406.14066",
+    about: "as many tokens as are worth their measured time, none where speculation does not pay",
+    needs: "",
+    options: &[],
+    test: "length::goodput",
+    make: Make::Length(|setup| {
+        let estimator = estimator_of(setup, "platt(tier)")?;
+        Ok(Box::new(Goodput::new(estimator, setup.config.num_speculative_tokens)))
+    }),
+};
+
+/// Most of the time that probes of device drafters may take while they are off.
+const PROBE_SHARE: f64 = 0.015;
+/// Most of the time that host drafters may take while nothing of theirs is verified.
+const IDLE_SHARE: f64 = 0.01;
+/// Rounds between probes at first, and at most.
+const PROBE_ROUNDS: (usize, usize) = (4, 256);
+/// What the last rounds but one count for in the rate, of the last.
+const RATE_FADE: f64 = 0.95;
+/// Rounds without a draft after which speculation counts as off.
+const OFF_ROUNDS: usize = 8;
+/// Share of a new measurement of the host's drafting time.
+const HOST_ALPHA: f64 = 0.1;
+
+/// An uncut draft that is compared with the text as it comes.
+struct Shadow {
+    tree: TokenTree,
+    at: NodeId,
+    /// It was drafted for the round in flight.
+    fresh: bool,
+}
+
+/// When to try a device drafter that is off.
+#[derive(Clone, Copy)]
+struct Probe {
+    waited: usize,
+    rounds: usize,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Probe { waited: 0, rounds: PROBE_ROUNDS.0 }
+    }
+}
+
+/// What was learned, and where the round in flight stands.
+#[derive(Default)]
+struct State {
+    /// Tokens, modelled milliseconds and number of the last rounds.
+    tokens: f64,
+    ms: f64,
+    rounds: f64,
+    shadow: Option<Shadow>,
+    probes: [Probe; MAX_DRAFTERS],
+    /// The drafter that this round probes.
+    probing: Option<DrafterId>,
+    /// Modelled cost of the round in flight.
+    round_ms: f64,
+    /// Something was, or could have been, drafted in the round in flight.
+    considered: bool,
+    /// What host drafters take when they draft, and whether they did in the round in flight.
+    host_ms: f64,
+    host_drafted: bool,
+    /// Rounds in which there was a draft to be had and none was verified, since the last that was.
+    off: usize,
+    /// What was last thought of the first token of a draft, and c(2).
+    last: (f32, f64),
+}
+
+/// The policy.
+pub struct Goodput {
+    estimator: Box<dyn AcceptanceEstimator>,
+    cap: Option<usize>,
+    state: State,
+}
+
+/// `gain(n)` at its largest: n, and the gain.
+fn best(survival: impl Iterator<Item = f64>, ms: impl Fn(usize) -> f64, rate: f64) -> (usize, f64) {
+    let mut sum = 1.0;
+    let mut best = (0, sum - rate * ms(0));
+    for (at, survival) in survival.enumerate() {
+        sum += survival;
+        let gain = sum - rate * ms(at + 1);
+        if gain > best.1 {
+            best = (at + 1, gain);
+        }
+    }
+    best
+}
+
+impl Goodput {
+    /// With an estimator, and `num_speculative_tokens`.
+    pub fn new(estimator: Box<dyn AcceptanceEstimator>, cap: Option<usize>) -> Goodput {
+        Goodput { estimator, cap, state: State::default() }
+    }
+
+    /// Tokens per millisecond lately, or of plain decoding.
+    fn rate(&self, cost: &CostModel) -> f64 {
+        let plain = 1.0 / cost.plain_ms();
+        if self.state.ms > 0.0 { plain.max(self.state.tokens / self.state.ms) } else { plain }
+    }
+
+    /// Survival of a chain of a device drafter below a node, by depth.
+    fn chain(&self, drafter: DrafterId, from: (f32, usize), most: usize) -> impl Iterator<Item = f64> + '_ {
+        let (mut survival, depth) = (f64::from(from.0), from.1);
+        (1..=most).map(move |step| {
+            survival *= f64::from(self.estimator.expected(drafter, depth + step));
+            survival
+        })
+    }
+
+    /// Tokens that a device drafter should draft, and the gain.
+    fn best_of_device(&self, drafter: DrafterId, most: usize, cost: &CostModel) -> (usize, f64) {
+        best(self.chain(drafter, (1.0, 0), most), |tokens| cost.round_ms(drafter, tokens), self.rate(cost))
+    }
+
+    /// Whether a drafter that is not thought to pay should be tried all the same. Each time in vain the next one waits longer,
+    /// until what is lost at worst is no more than the share that probes may take.
+    fn probe_due(&mut self, drafter: DrafterId, cost: &CostModel) -> bool {
+        let lost_ms = (cost.round_ms(drafter, 1) - 1.0 / self.rate(cost)).max(0.0);
+        let round_ms = if self.state.rounds > 0.0 { self.state.ms / self.state.rounds } else { cost.plain_ms() };
+        let probe = &mut self.state.probes[place(Some(drafter))];
+        probe.waited += 1;
+        let due = probe.waited >= probe.rounds;
+        if due {
+            let most = (lost_ms / (PROBE_SHARE * round_ms)).ceil() as usize;
+            *probe = Probe { waited: 0, rounds: (2 * probe.rounds).min(most.clamp(PROBE_ROUNDS.0, PROBE_ROUNDS.1)) };
+        }
+        due
+    }
+
+    fn plan_device(&mut self, drafter: DrafterId, most: usize, cost: &CostModel) -> usize {
+        self.state.last = (self.estimator.expected(drafter, 1), cost.c(2));
+        let (mut tokens, _) = self.best_of_device(drafter, most, cost);
+        if tokens > 0 {
+            self.state.probes[place(Some(drafter))].waited = 0;
+        } else if most > 0 && (self.state.probing == Some(drafter) || self.probe_due(drafter, cost)) {
+            self.state.probing = Some(drafter);
+            tokens = 1;
+        }
+        self.state.round_ms = cost.round_ms(drafter, tokens);
+        tokens
+    }
+
+    /// Scores the shadow by what was written.
+    fn follow(&mut self, written: &[u32]) {
+        let Some(mut shadow) = self.state.shadow.take() else { return };
+        for &token in written {
+            let mut next = None;
+            let mut children: Vec<NodeId> = shadow.tree.node(shadow.at).slots.iter().map(|slot| slot.child).collect();
+            children.dedup();
+            for child in children {
+                let accepted = shadow.tree.node(child).token == Some(token);
+                self.estimator.learn(&shadow.tree, child, accepted);
+                next = next.or(accepted.then_some(child));
+            }
+            match next {
+                Some(next) => shadow.at = next,
+                None => return,
+            }
+        }
+        let leaf = shadow.tree.node(shadow.at).slots.is_empty();
+        self.state.shadow = (!leaf).then_some(Shadow { fresh: false, ..shadow });
+    }
+}
+
+impl LengthPolicy for Goodput {
+    fn name(&self) -> &'static str {
+        "goodput"
+    }
+
+    fn needs(&self) -> Needs {
+        self.estimator.needs()
+    }
+
+    fn plan(&mut self, signals: &Signals<'_>) -> usize {
+        let (cost, Some(drafter)) = (signals.cost, signals.drafter) else { return 0 };
+        self.state.round_ms = cost.plain_ms();
+        if !cost.is_measured(1) {
+            // Without knowing what a plain step takes, nobody can say what is slower.
+            return 0;
+        }
+        let most = self.cap.unwrap_or(signals.room).min(signals.room);
+        if signals.on_device {
+            self.state.considered = true;
+            return self.plan_device(drafter, most, cost);
+        }
+        self.state.probing = None;
+        if self.state.off >= OFF_ROUNDS {
+            let pause = self.state.host_ms / (IDLE_SHARE * cost.plain_ms());
+            if pause > 1.0 && self.state.off % pause.ceil() as usize != 0 {
+                self.state.considered = true;
+                return 0;
+            }
+        }
+        self.state.host_drafted = true;
+        most
+    }
+
+    fn estimate(&mut self, tree: &TokenTree, node: NodeId) -> f32 {
+        estimate(&mut *self.estimator, tree, node)
+    }
+
+    /// For device drafts that come one by one: on while some further stretch is expected to gain.
+    fn stop(&mut self, tree: &TokenTree, new: &[NodeId], signals: &Signals<'_>) -> bool {
+        let (true, Some(drafter)) = (signals.on_device, signals.drafter) else { return false };
+        let leaf = new.iter().map(|&id| tree.node(id)).max_by(|a, b| a.survival.total_cmp(&b.survival));
+        let Some(leaf) = leaf else { return false };
+        let (cost, nodes) = (signals.cost, tree.drafted());
+        let most = self.cap.unwrap_or(signals.room).min(signals.room).saturating_sub(nodes);
+        let step_ms = cost.draft_step_ms(drafter);
+        let ms = |more: usize| cost.verify_ms(1 + nodes + more) + more as f64 * step_ms;
+        best(self.chain(drafter, (leaf.survival, leaf.depth), most), ms, self.rate(cost)).0 == 0
+    }
+
+    fn keep(&mut self, tree: &TokenTree, signals: &Signals<'_>) -> usize {
+        if !tree.is_deterministic() || tree.drafted() == 0 || self.state.probing.is_some() {
+            return tree.drafted();
+        }
+        let cost = signals.cost;
+        let order = tree.by_survival();
+        let survival = order.iter().map(|&id| f64::from(tree.node(id).survival));
+        let (mut nodes, gain) = best(survival, |nodes| cost.verify_ms(1 + nodes), self.rate(cost));
+        let most = self.cap.unwrap_or(signals.room).min(signals.room);
+        if let Some(device) = signals.behind.filter(|_| nodes > 0) {
+            let better = self.best_of_device(device, most, cost).1 > gain;
+            if better || self.probe_due(device, cost) {
+                nodes = 0;
+                self.state.probing = (!better).then_some(device);
+            }
+        }
+        self.state.considered = true;
+        self.state.last = (tree.node(order[0]).a_hat, cost.c(2));
+        self.state.round_ms = cost.verify_ms(1 + nodes);
+        if signals.on_device {
+            let steps = tree.depth() as f64;
+            self.state.round_ms += signals.drafter.map_or(0.0, |drafter| steps * cost.draft_step_ms(drafter));
+        } else if nodes > 0 || self.state.shadow.is_none() {
+            // While nothing is verified the older shadow goes on: a run of right tokens counts once, as it would if it were.
+            self.state.shadow = Some(Shadow { tree: tree.clone(), at: NodeId::ROOT, fresh: true });
+        }
+        nodes
+    }
+
+    fn observe(&mut self, outcome: &RoundOutcome) {
+        let written = outcome.emitted();
+        self.state.tokens = RATE_FADE * self.state.tokens + written.len() as f64;
+        self.state.ms = RATE_FADE * self.state.ms + self.state.round_ms;
+        self.state.rounds = RATE_FADE * self.state.rounds + 1.0;
+        let source = |tree: &TokenTree| tree.nodes().get(1).and_then(|node| node.source);
+        let shadowed = |shadow: &Shadow| shadow.fresh && source(&shadow.tree) == source(&outcome.tree);
+        if !self.state.shadow.as_ref().is_some_and(shadowed) {
+            for (node, accepted) in outcome.judged() {
+                self.estimator.learn(&outcome.tree, node, accepted);
+            }
+        }
+        self.follow(&written);
+        self.estimator.observe(outcome);
+        let drafted = outcome.tree.drafted() > 0;
+        if let Some(drafter) = self.state.probing.take().filter(|_| drafted)
+            && !outcome.verdict.path.is_empty()
+        {
+            let probe = &mut self.state.probes[place(Some(drafter))];
+            probe.rounds = (probe.rounds / 2).max(PROBE_ROUNDS.0);
+            probe.waited = probe.rounds;
+        }
+        if drafted {
+            self.state.off = 0;
+        } else if self.state.considered {
+            self.state.off += 1;
+        }
+        if std::mem::take(&mut self.state.host_drafted) && outcome.timing.draft_steps == 0 {
+            self.state.host_ms += HOST_ALPHA * (outcome.timing.draft_ms - self.state.host_ms);
+        }
+        self.state.considered = false;
+    }
+
+    fn reason(&self) -> Option<String> {
+        let (acceptance, c) = self.state.last;
+        let percent = 100.0 * acceptance;
+        (self.state.off >= OFF_ROUNDS).then(|| format!("off: acceptance {percent:.0} % at c(2) = {c:.2} does not pay"))
+    }
+
+    fn reset(&mut self) {
+        self.estimator.reset();
+        self.state = State::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{FLAT, Kind, LINEAR, MEASURED, Trace, copied_text, speculator};
+    use super::*;
+    use crate::speculate::drafters::{Drafter, Ngram};
+    use crate::speculate::outcome::{RoundTiming, Row, Verdict};
+    use crate::speculate::simulate::{SimulatedDrafter, SimulatedTarget};
+    use crate::speculate::target::Target;
+    use crate::speculate::tree::{Candidate, DraftStats, Proposal};
+
+    const KINDS: [Kind; 3] = [Kind::Host, Kind::Steps, Kind::Inner];
+    const CURVES: [[f64; 5]; 3] = [MEASURED, LINEAR, FLAT];
+
+    #[test]
+    fn regret_against_the_best_fixed_length_is_small() {
+        let alphas: [&'static dyn Fn(usize) -> f32; 4] = [&|_| 0.3, &|_| 0.6, &|_| 0.8, &|_| 0.95];
+        for kind in KINDS {
+            for curve in CURVES {
+                for alpha in alphas {
+                    for jitter in [0.0, 0.2] {
+                        let trace = Trace { jitter, ..Trace::new(kind, curve, alpha) };
+                        let (best, rate) = trace.best_fixed(2000);
+                        let regret = 1.0 - trace.replay("length=goodput", 2000).rate(0..2000) / rate;
+                        assert!(regret <= 0.05, "{kind:?}, {curve:?}, {}: {regret} of {best}", alpha(0));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_decoding_is_hardly_slower_where_nothing_is_accepted() {
+        for kind in KINDS {
+            for curve in CURVES {
+                let rate = Trace::new(kind, curve, &|_| 0.0).replay("length=goodput", 2000).rate(0..2000);
+                assert!(rate >= 0.98, "{kind:?}, {curve:?}: {rate}");
+            }
+        }
+        // Random text, in which n-grams recur by chance.
+        for curve in CURVES {
+            let text = copied_text(1, 1e9, 1.0, 0.0, 2500);
+            let target = SimulatedTarget::new(text, CostModel::of_curve(curve, &[]), 0.1);
+            let mut speculator = speculator("length=goodput", vec![Box::new(Ngram { min: 1, max: 4 })]);
+            target.rounds(&mut speculator, 500, 2000, |_| ()).expect("a replay");
+            let rate = (target.text.len() - 500) as f64 / target.now_ms();
+            assert!(rate >= 0.98, "{curve:?}: {rate}");
+        }
+    }
+
+    #[test]
+    fn a_new_regime_is_met_within_32_rounds() {
+        for kind in [Kind::Host, Kind::Inner] {
+            for (before, after) in [(0.0_f32, 0.9_f32), (0.1, 0.95), (0.9, 0.0), (0.8, 0.1)] {
+                for change in [1000, 1013, 1027] {
+                    let alpha = move |at: usize| if at < change { before } else { after };
+                    let trace = Trace::new(kind, MEASURED, &alpha);
+                    let replay = trace.replay("length=goodput", 2500);
+                    let start =
+                        replay.outcomes.iter().position(|outcome| outcome.context_len >= change).expect("so far");
+                    let after = move |_: usize| after;
+                    let (_, best) = Trace::new(kind, MEASURED, &after).best_fixed(2000);
+                    let rate = replay.rate(start + 32..start + 1032);
+                    assert!(rate >= 0.95 * best, "{kind:?}, {before} to {} at {change}: {rate} of {best}", after(0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_estimator_loses_least_on_copied_text() {
+        let rate = |estimator: &str| {
+            let mut sum = 0.0;
+            for (fresh, copied, edits) in [(6.0, 60.0, 0.02), (20.0, 12.0, 0.03), (60.0, 4.0, 0.1)] {
+                for seed in 0..4 {
+                    let text = copied_text(seed, fresh, copied, edits, 1500);
+                    let target = SimulatedTarget::new(text, CostModel::of_curve(MEASURED, &[]), 0.1);
+                    let config = format!("length=goodput,estimator={estimator}");
+                    let mut speculator = speculator(&config, vec![Box::new(Ngram { min: 2, max: 4 })]);
+                    target.rounds(&mut speculator, 500, usize::MAX, |_| ()).expect("a replay");
+                    sum += 1000.0 / target.now_ms();
+                }
+            }
+            sum
+        };
+        let own = rate("auto");
+        for other in ["ema", "tier", "confidence", "platt(ema)", "platt(confidence)"] {
+            let other_rate = rate(other);
+            assert!(own >= other_rate, "{own}, {other} {other_rate}");
+        }
+    }
+
+    #[test]
+    fn a_poor_copy_gives_way_to_a_good_model() {
+        let text: Vec<u32> = (0..20_000).map(|at| at % 9973).collect();
+        let run = |alphas: [f32; 2]| {
+            let drafters: Vec<Box<dyn Drafter>> = vec![
+                Box::new(SimulatedDrafter { seed: 1, ..SimulatedDrafter::new(text.clone(), move |_| alphas[0]) }),
+                Box::new(SimulatedDrafter {
+                    on_device: true,
+                    inner: true,
+                    ..SimulatedDrafter::new(text.clone(), move |_| alphas[1])
+                }),
+            ];
+            let mut speculator = speculator("length=goodput", drafters);
+            let target = SimulatedTarget::new(text.clone(), CostModel::of_curve(FLAT, &[]), 0.05);
+            let mut tokens = 0;
+            let count = |outcome: RoundOutcome| tokens += outcome.verdict.path.len() + 1;
+            target.rounds(&mut speculator, 1, 1000, count).expect("a replay");
+            tokens as f64 / target.now_ms()
+        };
+        let (both, model, copy) = (run([0.4, 0.9]), run([0.0, 0.9]), run([0.4, 0.0]));
+        assert!(both > 0.95 * model && model > 1.5 * copy, "{both}, {model} and {copy} alone");
+        let (both, copy) = (run([0.9, 0.4]), run([0.9, 0.0]));
+        assert!(both > 0.97 * copy, "{both}, {copy} alone");
+    }
+
+    fn goodput() -> Goodput {
+        Goodput::new(Box::new(super::super::estimators::confidence::Confidence::default()), None)
+    }
+
+    #[test]
+    fn what_was_sampled_is_never_cut() {
+        let cost = CostModel::of_curve(LINEAR, &[]);
+        let signals = super::super::testing::signals(&cost);
+        let mut tree = TokenTree::new(0);
+        let poor = Candidate::new(1, DraftStats::of_probability(0.01));
+        tree.attach(NodeId::ROOT, &poor, DrafterId(0)).expect("room");
+        tree.set_estimate(NodeId(1), 0.01);
+        assert_eq!(goodput().keep(&tree, &signals), 0);
+        let mut tree = TokenTree::new(0);
+        let drawn = Candidate { proposal: Proposal::Sampled(std::rc::Rc::from([0.99, 0.01])), ..poor };
+        tree.attach(NodeId::ROOT, &drawn, DrafterId(0)).expect("room");
+        tree.set_estimate(NodeId(1), 0.01);
+        assert_eq!(goodput().keep(&tree, &signals), 1);
+        assert!(!goodput().looks_ahead());
+    }
+
+    #[test]
+    fn slow_host_drafters_rest_while_they_are_off_and_it_says_why() {
+        let cost = CostModel::of_curve(LINEAR, &[]);
+        let signals = super::super::testing::signals(&cost);
+        let mut policy = goodput();
+        let mut asked = 0;
+        for round in 0..1000 {
+            let plan = policy.plan(&signals);
+            asked += usize::from(plan > 0);
+            let mut draft_ms = 0.0;
+            if plan > 0 {
+                let mut tree = TokenTree::new(0);
+                let poor = Candidate::new(1, DraftStats::of_probability(0.2));
+                tree.attach(NodeId::ROOT, &poor, DrafterId(0)).expect("room");
+                tree.set_estimate(NodeId(1), 0.2);
+                assert_eq!(policy.keep(&tree, &signals), 0);
+                // A tenth of a plain step.
+                draft_ms = 0.1;
+            }
+            policy.observe(&RoundOutcome {
+                context_len: round + 1,
+                tree: TokenTree::new(0),
+                rows: vec![Row::of(2)],
+                verdict: Verdict { path: Vec::new(), next: 2 },
+                timing: RoundTiming { draft_ms, verify_ms: 1.0, ..RoundTiming::default() },
+            });
+        }
+        assert!((50..200).contains(&asked), "{asked} of 1000 rounds");
+        assert_eq!(policy.reason().as_deref(), Some("off: acceptance 20 % at c(2) = 1.50 does not pay"));
+        policy.reset();
+        assert_eq!(policy.reason(), None);
+    }
+}
