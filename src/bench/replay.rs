@@ -45,11 +45,10 @@ pub fn replay(traces: &[Trace], options: &Options, cost: &CostModel) -> Result<R
             let outcomes = target.replay(&mut speculator, trace.prompt.len())?;
             let written: Vec<u32> = outcomes.iter().flat_map(RoundOutcome::emitted).collect();
             let speculation = SpeculationSummary::of(&speculator, 0, 0);
-            let plain_ms = cost.plain_ms() * answer.len() as f64;
-            let plain = Run { answer: answer.to_vec(), decode_ms: plain_ms, speculation: speculation.clone() };
+            let timing = Timing::assumed(cost.plain_ms() * answer.len() as f64 / target.now_ms());
             let run = Run { answer: written, decode_ms: target.now_ms(), speculation };
             let equal = builder.compare(&trace.id, &arm.name, answer, &run.answer);
-            builder.add(&trace.category, &trace.id, at, &run, Some(Timing::of(&plain, &run)), Some(equal));
+            builder.add(&trace.category, &trace.id, at, &run, Some(timing), Some(equal));
         }
     }
     let device = DeviceInfo { kind: "replay", name: "no device, assumed costs".to_owned(), software: true };

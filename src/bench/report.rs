@@ -36,26 +36,30 @@ impl Run {
 pub struct Timing {
     /// Rate of the speculative run over that of the plain one.
     pub speedup: f64,
-    /// Rate of the plain run.
-    pub plain_tokens_per_second: f64,
+    /// Rate of the plain run; `None` where times are assumed.
+    pub plain_tokens_per_second: Option<f64>,
     /// Rate of the speculative run.
-    pub tokens_per_second: f64,
+    pub tokens_per_second: Option<f64>,
 }
 
 impl Timing {
     pub(super) fn of(plain: &Run, found: &Run) -> Timing {
-        let (plain_tokens_per_second, tokens_per_second) = (plain.tokens_per_second(), found.tokens_per_second());
-        let speedup = tokens_per_second / plain_tokens_per_second;
-        Timing { speedup, plain_tokens_per_second, tokens_per_second }
+        let (plain, found) = (plain.tokens_per_second(), found.tokens_per_second());
+        Timing { speedup: found / plain, plain_tokens_per_second: Some(plain), tokens_per_second: Some(found) }
+    }
+
+    /// Of times in an unknown unit.
+    pub(super) fn assumed(speedup: f64) -> Timing {
+        Timing { speedup, plain_tokens_per_second: None, tokens_per_second: None }
     }
 
     /// Medians, each for itself.
     fn median(all: &[Timing]) -> Option<Timing> {
-        let by = |field: fn(&Timing) -> f64| median(all.iter().map(field).collect());
+        let by = |field: fn(&Timing) -> Option<f64>| median(all.iter().filter_map(field).collect());
         Some(Timing {
-            speedup: by(|timing| timing.speedup)?,
-            plain_tokens_per_second: by(|timing| timing.plain_tokens_per_second)?,
-            tokens_per_second: by(|timing| timing.tokens_per_second)?,
+            speedup: by(|timing| Some(timing.speedup))?,
+            plain_tokens_per_second: by(|timing| timing.plain_tokens_per_second),
+            tokens_per_second: by(|timing| timing.tokens_per_second),
         })
     }
 }
@@ -116,8 +120,8 @@ impl Figures {
     fn timed(mut self, timings: &[Timing]) -> Figures {
         if let Some(median) = Timing::median(timings) {
             self.speedup = Some(median.speedup);
-            self.plain_tokens_per_second = Some(median.plain_tokens_per_second);
-            self.tokens_per_second = Some(median.tokens_per_second);
+            self.plain_tokens_per_second = median.plain_tokens_per_second;
+            self.tokens_per_second = median.tokens_per_second;
             let speedups = timings.iter().map(|timing| timing.speedup);
             self.speedup_range =
                 Some(speedups.fold([f64::INFINITY, 0.0], |[low, high], speedup| [low.min(speedup), high.max(speedup)]));
@@ -353,8 +357,8 @@ impl Display for Report {
             let (a, b) = ("speed-up (range)", "tokens/s, off and on");
             writeln!(
                 f,
-                "  {:<14} {:>6} {:>6}  {:>11} {:>12}  {a:<18} {b:<21} {:<24} by position",
-                "category", "tokens", "passes", "tokens/pass", "passes/token", "accepted of drafted",
+                "  {:<14} {:>6} {:>6}  {:>11} {:>12}  {a:<18} {b:<21} {:<42} accepted of drafted",
+                "category", "tokens", "passes", "tokens/pass", "passes/token", "accepted by position",
             )?;
             let rows = self.categories.iter().filter(|row| row.config == overall.config);
             for row in rows {
@@ -395,13 +399,13 @@ impl Display for Figures {
         let positions: Vec<String> = shown.map(|share| format!("{share:.2}")).collect();
         let more = if self.acceptance_by_position.len() > SHOWN_POSITIONS { " …" } else { "" };
         let line = format!(
-            "{:>6} {:>6}  {:>11.2} {:>12.2}  {speedup:<18} {rates:<21} {:<24} {}{more}",
+            "{:>6} {:>6}  {:>11.2} {:>12.2}  {speedup:<18} {rates:<21} {:<42} {}",
             self.tokens,
             self.rounds,
             self.mean_acceptance_length,
             self.calls_per_token,
-            drafters.join(" "),
-            positions.join(" "),
+            positions.join(" ") + more,
+            drafters.join(", "),
         );
         f.write_str(line.trim_end())
     }
