@@ -22,7 +22,7 @@ pub struct Model {
     /// What it takes.
     pub memory: MemoryPlan,
     /// Tokens in its KV cache.
-    pub kv: KvTokens,
+    pub kv: Rc<KvTokens>,
     /// (columns, vocabulary) f32 of the last pass with a head.
     pub logits: BufferId,
     /// Keys and values by layer: (kv_heads, capacity, head_dim/2) packed halves.
@@ -36,7 +36,7 @@ pub struct Model {
     recorder: Rc<Recorder>,
     tensors: Rc<Tensors<Matrix, BufferId>>,
     /// An accepted path that is still scattered: slot of its root, mask of its last node.
-    pending: Cell<Option<(usize, u32)>>,
+    pending: Rc<Cell<Option<(usize, u32)>>>,
 }
 
 /// The plans of a model that do not depend on the number of layers.
@@ -106,7 +106,7 @@ impl Model {
             config,
             context,
             memory,
-            kv: KvTokens::default(),
+            kv: Rc::default(),
             logits: recorder.logits,
             caches: recorder.caches.clone(),
             history: recorder.history,
@@ -114,14 +114,14 @@ impl Model {
             ends,
             recorder: Rc::new(recorder),
             tensors: Rc::new(tensors),
-            pending: Cell::default(),
+            pending: Rc::default(),
         })
     }
 
     /// The same model with only its first `layers` layers before the final norm and the head: a drafter without weights of
-    /// its own (Draft & Verify, arXiv 2309.08168, keeps other layers). It shares weights, activations, logits, history and
-    /// the caches of its layers, so what either model put into them both have; it costs plans and no buffer. It has a
-    /// [`KvTokens`] of its own. One compaction serves both, and the one that runs it is not to be followed by the other's.
+    /// its own (Draft & Verify, arXiv 2309.08168, keeps other layers). It shares weights, activations, logits, history,
+    /// caches and what is known of them, so what either model put into its layers both have, and a path that is still
+    /// scattered is moved together by whichever runs first; it costs plans and no buffer.
     /// Fails where there are fewer layers. The plans live after those of the whole model: an [`Executor::release`] to a
     /// mark taken before this call drops them and nothing that is shared.
     pub async fn exit_after(&self, layers: usize, executor: &dyn Executor) -> Result<Model> {
@@ -139,7 +139,7 @@ impl Model {
             config: ModelConfig { layers, ..self.config.clone() },
             context: self.context,
             memory: MemoryPlan::nothing(self.context),
-            kv: KvTokens::default(),
+            kv: Rc::clone(&self.kv),
             logits: self.logits,
             caches: self.caches[..layers].to_vec(),
             history: self.history,
@@ -147,7 +147,7 @@ impl Model {
             ends: self.ends,
             recorder: Rc::clone(&self.recorder),
             tensors: Rc::clone(&self.tensors),
-            pending: Cell::default(),
+            pending: Rc::clone(&self.pending),
         })
     }
 

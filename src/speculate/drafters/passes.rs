@@ -66,8 +66,7 @@ impl Passes {
     fn catch_up(&mut self, tokens: &[u32]) -> (Vec<(PlanId, Params)>, Vec<u32>, bool) {
         let (base, pending) = self.pending(tokens);
         let now = &pending[..pending.len().min(MAX_CATCH_UP_PASSES * MAX_COLUMNS)];
-        let moved = if self.shares_cache { None } else { self.model.take_pending() };
-        let mut runs: Vec<_> = moved.into_iter().collect();
+        let mut runs: Vec<_> = self.model.take_pending().into_iter().collect();
         runs.extend(self.model.feed(base, now.len()));
         if !self.shares_cache {
             self.model.kv.extend(now);
@@ -92,8 +91,7 @@ impl Passes {
         // The last pass of the pending tokens ends with the root and is the first step of the draft.
         let inputs = [pending, &[root]].concat();
         let last_pass = pending.len() / MAX_COLUMNS * MAX_COLUMNS;
-        let moved = if self.shares_cache { None } else { self.model.take_pending() };
-        let mut runs: Vec<_> = moved.into_iter().collect();
+        let mut runs: Vec<_> = self.model.take_pending().into_iter().collect();
         runs.extend(self.model.feed(base, last_pass));
         let mut params = Params::chain(inputs.len() - last_pass, base + last_pass, last_pass);
         params.logit_first = params.live_cols - 1;
