@@ -58,6 +58,10 @@ pub struct Trace {
     pub prompt: Vec<u32>,
     /// Tokens of the answer, with the end token if there was one: a pass wrote that too.
     pub answer: Vec<u32>,
+    /// Likeliest successors of the prompt's last token and of each token of the answer but its last, best first, for drafters
+    /// that learn from the target's rows; may be missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<Vec<u32>>,
 }
 
 /// A way to speculate that is measured.
@@ -226,7 +230,7 @@ pub async fn run(
             }
         }
         let (id, category) = (prompt.id.clone(), prompt.category.clone());
-        traces.push(Trace { id, category, prompt: tokens, answer: text });
+        traces.push(Trace { id, category, prompt: tokens, answer: text, top: Vec::new() });
     }
     let report = Report {
         suite: suite.name.clone(),
