@@ -206,6 +206,7 @@ fn bench_compares_with_plain_decoding_and_replays_its_own_texts() {
             "/categories/0/speedup",
             "/categories/0/speedup_range/1",
             "/categories/0/mean_acceptance_length",
+            "/categories/0/mean_of_prompts",
             "/categories/0/acceptance_by_position",
             "/categories/0/drafters/ngram/accepted",
             "/categories/0/tokens",

@@ -21,7 +21,7 @@ use report::{Builder, Run};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Tokens of the untimed run of each configuration that comes before all others: caches and thread pools fill.
+/// Tokens of the untimed run of each configuration that comes before all timed ones: caches and thread pools fill.
 const WARM_UP_TOKENS: usize = 4;
 
 /// Prompts to measure on.
@@ -196,7 +196,7 @@ pub async fn run(
         let tokens = engine.prompt_tokens(&Prompt::Messages(prompt.messages.clone()))?;
         let wanted = [prompt.max_tokens, options.max_tokens].into_iter().flatten().min();
         let bench = Bench { engine, options, prompt: &tokens };
-        if index == 0 {
+        if index == 0 && options.repeats > 0 {
             let few = Some(WARM_UP_TOKENS.min(wanted.unwrap_or(WARM_UP_TOKENS)));
             for arm in [&off].into_iter().chain(&options.arms) {
                 bench.run(arm, few).await?;
