@@ -11,20 +11,21 @@ mod engine;
 #[path = "support/toy.rs"]
 mod toy;
 
-use engine::{DEVICES, prompt, smollm2};
+use engine::{DEVICES, prompt, request, smollm2};
 use foredraft::engine::DeviceChoice;
 use foredraft::model::Model;
 use foredraft::plan::{Executor, MAX_COLUMNS, Submission};
 use foredraft::sampling::{SamplingParams, distribution};
-use foredraft::speculate::Speculator;
 use foredraft::speculate::accept::ProposalKind;
 use foredraft::speculate::accept::residual::likeliest;
 use foredraft::speculate::chance::{Chance, Key, KeyedChance, Purpose};
 use foredraft::speculate::drafters::DrafterId;
+use foredraft::speculate::methods::{METHODS, Make};
 use foredraft::speculate::outcome::Needs;
 use foredraft::speculate::round::Parts;
 use foredraft::speculate::target::{Job, ModelTarget, Target};
 use foredraft::speculate::tree::{Candidate, DraftStats, NodeId, TokenTree};
+use foredraft::speculate::{SpeculationConfig, Speculator};
 use futures_lite::future::block_on;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,8 +40,12 @@ const DRAWS: usize = 100_000;
 const SEEDS: [u64; 5] = [1, 2, 3, 5, 8];
 /// Least p-value of a rule that is right.
 const FAIR: f64 = 1e-4;
-/// Prompts, and how many of their tokens to take.
-const PREFIXES: [(&str, usize); 3] = [("story-1", 40), ("story-2", 40), ("translation-1", 40)];
+/// Beginnings of texts, of one pass each.
+const PREFIXES: [&str; 3] = [
+    "Once upon a time, in a small village by the sea, there lived a",
+    "The three most important things to remember when you travel are",
+    "Dear Sir or Madam, I am writing to you because",
+];
 /// Tokens after a prefix that get a row of their own, of each model.
 const BRANCHES: usize = 12;
 
@@ -101,9 +106,8 @@ fn capture(device: DeviceChoice) -> Vec<Captured> {
         let of = |which: usize, heat| all[which].iter().map(|logits| row(logits, heat)).collect();
         [of(0, 1.0), of(1, 1.0), of(1, 2.0)]
     };
-    let capture = |&(id, length): &(&str, usize)| {
-        let mut prefix = engine.prompt_tokens(&prompt(id)).expect("tokens");
-        prefix.truncate(length);
+    let capture = |text: &&str| {
+        let prefix = engine.tokenizer().encode(text, false).expect("tokens");
         let mut all = models.map(|model| logits(engine.executor(), model, &prefix, &[], &warm));
         let likely = rows(all.clone()).into_iter().flat_map(|rows| likeliest(&rows[0], BRANCHES));
         let branches: Vec<u32> = likely.collect::<BTreeSet<u32>>().into_iter().collect();
@@ -132,12 +136,12 @@ fn captured(device: DeviceChoice) -> &'static [Captured] {
         let start = Instant::now();
         let all = capture(device);
         println!("{device:?}: captured in {:.1} s", start.elapsed().as_secs_f64());
-        for (at, (id, _)) in all.iter().zip(PREFIXES) {
+        for (at, text) in all.iter().zip(PREFIXES) {
             let [p, q, other] = [0, 1, 2].map(|which| at.rows[which].last().expect("of the prefix"));
             let overlap = |q: &[f64]| p.iter().zip(q).map(|(p, q)| p.min(*q)).sum::<f64>();
             let (overlap, hot, tokens) = (overlap(q), overlap(other), at.size - 1);
             println!(
-                "{device:?}, {id}: {tokens} tokens; sum of min(p, q) {overlap:.2}, with the hotter draft {hot:.2}"
+                "{device:?}, {text}: {tokens} tokens; sum of min(p, q) {overlap:.2}, with the hotter draft {hot:.2}"
             );
         }
         all
@@ -318,7 +322,7 @@ fn test_arms(arms: &[Arm]) {
             let tables = tables(&captured(device)[at % PREFIXES.len()]);
             let drafters: Vec<_> = drafters.iter().map(|&which| (&tables[which], Mode::AsTheRuleSays)).collect();
             let [first, pair] = p_values(parts(&drafters, shape, rule(name)), &tables[0], seed, false);
-            let prefix = PREFIXES[at % PREFIXES.len()].0;
+            let prefix = &PREFIXES[at % PREFIXES.len()][..9];
             println!("{name}, {shape:?}, {device:?}, {prefix}, seed {seed}: p = {first:.4} and {pair:.4}");
             assert!(first > FAIR && pair > FAIR, "{name}, {shape:?}, seed {seed}: p = {first:e} and {pair:e}");
         }
@@ -345,9 +349,9 @@ fn traversal_is_fair() {
     test_arms(&ARMS[6..7]);
 }
 
-/// Whether parts are caught at one of the prefixes; the last one has the models that disagree in the most telling way.
+/// Whether parts are caught at one of the prefixes; how telling one is depends on where its rows differ.
 fn caught(name: &str, by_position: bool, make: impl Fn(&Rc<Table>, &Rc<Table>) -> Parts) -> bool {
-    PREFIXES.iter().enumerate().rev().any(|(at, &(prefix, _))| {
+    PREFIXES.iter().enumerate().rev().any(|(at, prefix)| {
         let [p, q, other] = tables(&captured(DeviceChoice::Gpu)[at]);
         let [first, pair] = p_values(make(&q, &other), &p, SEEDS[0], by_position);
         println!("{name}, {prefix}: p = {first:.1e} and {pair:.1e}");
@@ -368,4 +372,32 @@ fn noise_by_position_is_caught() {
         parts(&[(q, Mode::Always(ProposalKind::Sampled))], Shape::Chain(2), rule("traversal"))
     };
     assert!(caught("noise by position", true, drafts));
+}
+
+/// On the model itself: at temperature 0 every rule writes the plain tokens, lossy or not; at 0.8 it drafts and accepts.
+#[test]
+fn every_rule_runs_on_the_model_and_bad_combinations_do_not() {
+    let engine = smollm2(DeviceChoice::Cpu, true);
+    let generate = |speculation: String, temperature: f32| {
+        let mut request = request(prompt("qa-4"), 12);
+        request.sampling = SamplingParams { temperature, seed: 3, ..SamplingParams::default() };
+        request.speculation = Some(speculation.parse::<SpeculationConfig>().expect("valid"));
+        block_on(engine.generate(request).finish())
+    };
+    let plain = generate("off".to_owned(), 0.0).expect("plain").tokens;
+    for method in METHODS.iter().filter(|method| matches!(method.make, Make::Accept(..))) {
+        let name = method.name;
+        let drafts = format!("accept={name},drafter=ngram+model,tree=static,length=fixed,num_speculative_tokens=6");
+        let greedy = generate(drafts.clone(), 0.0).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(greedy.tokens, plain, "{name}");
+        let warm = generate(drafts, 0.8).unwrap_or_else(|error| panic!("{error}"));
+        for rounds in [greedy.speculation, warm.speculation] {
+            println!("{name}: {} of {} accepted", rounds.accepted, rounds.drafted);
+            assert!(rounds.drafted > rounds.accepted && rounds.accepted > 0, "{name}");
+        }
+    }
+    for bad in ["accept=kseq,tree=spine", "accept=traversal,tree=dynamic", "accept=swor,select=vote"] {
+        let error = generate(format!("{bad},drafter=ngram+model"), 0.8).expect_err(bad);
+        assert_eq!(error.code(), "inexact_speculation", "{error}");
+    }
 }

@@ -9,14 +9,15 @@
 mod toy;
 
 use foredraft::sampling::{SamplingParams, pcg4d};
-use foredraft::speculate::Speculator;
 use foredraft::speculate::accept::{Exactness, ProposalKind, Traversal};
 use foredraft::speculate::chance::{Branches, Chance, Key, Purpose};
 use foredraft::speculate::contract;
-use foredraft::speculate::methods::{METHODS, Make};
+use foredraft::speculate::cost::CostModel;
+use foredraft::speculate::methods::{METHODS, Make, Setup, names};
 use foredraft::speculate::round::Parts;
 use foredraft::speculate::select::DraftSelector;
 use foredraft::speculate::tree::Distribution;
+use foredraft::speculate::{SpeculationConfig, Speculator};
 use futures_lite::future::block_on;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -97,19 +98,27 @@ struct Rounds<'a> {
     p: &'a Table,
     known: HashMap<[u32; 2], Vec<(Vec<u32>, f64)>>,
     runs: usize,
+    /// Whether every run starts from what is known before any.
+    forgets: bool,
 }
 
 impl<'a> Rounds<'a> {
     fn new(parts: Parts, p: &'a Table) -> Rounds<'a> {
-        Rounds { speculator: unchecked(parts), p, known: HashMap::new(), runs: 0 }
+        Rounds { speculator: unchecked(parts), p, known: HashMap::new(), runs: 0, forgets: false }
     }
 
     /// What a round can write, with probabilities.
     fn law(&mut self, context: [u32; 2]) -> &[(Vec<u32>, f64)] {
         if !self.known.contains_key(&context) {
             let mut law: HashMap<Vec<u32>, f64> = HashMap::new();
-            let (speculator, p, runs) = (&mut self.speculator, self.p, &mut self.runs);
-            let run = |chance: &RefCell<Branches>| round(speculator, p, &context, chance);
+            let (speculator, p, runs, forgets) = (&mut self.speculator, self.p, &mut self.runs, self.forgets);
+            let run = |chance: &RefCell<Branches>| {
+                if forgets {
+                    speculator.reset();
+                    *speculator.cost.borrow_mut() = CostModel::of_curve([1.0, 1.05, 1.1, 1.3, 1.6], &[0.1, 0.1]);
+                }
+                round(speculator, p, &context, chance)
+            };
             Branches::walk(run, |probability, emitted| {
                 *law.entry(emitted).or_default() += probability;
                 *runs += 1;
@@ -398,6 +407,57 @@ fn noise_by_position_alone_fails_and_by_round_does_not() {
     }
     println!("keyed by round: off by {:e}; by position: {:.3}", worst[0], worst[1]);
     assert!(worst[0] < EXACT && worst[1] > BROKEN, "{worst:?}");
+}
+
+/// Parts by their names in configurations, with drafters of tables.
+fn configured(config: &str, accept: &str, drafters: &[(&Rc<Table>, Mode)]) -> Parts {
+    let config: SpeculationConfig = config.parse().unwrap_or_else(|error| panic!("{config}: {error}"));
+    let setup = Setup::new(&config);
+    Parts {
+        length: setup.length(&config.length).expect("a length policy"),
+        shape: setup.shape(&config.tree).expect("a shape"),
+        selector: setup.selector(&config.select).expect("a selector"),
+        ..parts(drafters, Shape::Chain(2), rule(accept))
+    }
+}
+
+/// Every shape, length policy and selector there is, with every rule that needs q: it is refused, or it is exact.
+#[test]
+fn shipped_parts_are_refused_or_exact() {
+    let of =
+        |key: &'static str, more: &'static str| names(key).into_iter().map(move |name| format!("{key}={name},{more}"));
+    let all = of("tree", "num_speculative_tokens=4,length=fixed")
+        .chain(of("length", "num_speculative_tokens=2"))
+        .chain(of("length", "num_speculative_tokens=4,tree=delayed"))
+        .chain(of("select", "num_speculative_tokens=3,length=fixed"));
+    let (mut exact, mut refused) = (0, std::collections::BTreeSet::new());
+    for config in all {
+        for accept in ["rejection", "multi-round", "swor", "kseq", "traversal"] {
+            for pair in (0..4).map(Pair::new) {
+                let drafters: [&[_]; 3] = [
+                    &[(&pair.q, Mode::AsTheRuleSays)],
+                    &[(&pair.other, Mode::Beams), (&pair.q, Mode::AsTheRuleSays)],
+                    &[(&pair.q, Mode::AsTheRuleSays), (&pair.other, Mode::AsTheRuleSays)],
+                ];
+                for drafters in drafters {
+                    let parts = configured(&config, accept, drafters);
+                    if let Err(error) = contract::check(&parts) {
+                        assert_eq!(error.code(), "inexact_speculation");
+                        refused.insert(error.to_string());
+                        continue;
+                    }
+                    // What is learned in one branch is not known in another.
+                    let mut rounds = Rounds { forgets: true, ..Rounds::new(parts, &pair.p) };
+                    let error = rounds.error();
+                    assert!(error < EXACT, "{config}, {accept}, {} drafters: off by {error:e}", drafters.len());
+                    exact += 1;
+                }
+            }
+        }
+    }
+    println!("{exact} combinations of configurations and tables are exact; these are refused:");
+    refused.iter().for_each(|error| println!("{error}"));
+    assert!(exact > 500 && refused.len() >= 4, "{exact}, {}", refused.len());
 }
 
 /// What the configuration says to parts that would not be exact.

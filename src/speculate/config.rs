@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Drafters of `auto`, in their order: all that need no download; a draft model, if one is loaded, comes last.
-pub const AUTO_DRAFTERS: [&str; 1] = ["ngram"];
+pub const AUTO_DRAFTERS: [&str; 2] = ["suffix", "recycling"];
 /// Most characters of `corpus`.
 const MAX_CORPUS_BYTES: usize = 16 << 20;
 
@@ -45,7 +45,7 @@ impl Default for SpeculationConfig {
         SpeculationConfig {
             drafter: None,
             accept: "auto".to_owned(),
-            length: "fixed".to_owned(),
+            length: "goodput".to_owned(),
             estimator: "auto".to_owned(),
             tree: "chain".to_owned(),
             select: "cascade".to_owned(),
