@@ -21,7 +21,7 @@ use report::{Builder, Run};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Tokens of the untimed run of each configuration that comes before all others: caches and thread pools fill.
+/// Tokens of the untimed run of each configuration that comes before all timed ones: caches and thread pools fill.
 const WARM_UP_TOKENS: usize = 4;
 
 /// Prompts to measure on.
@@ -58,6 +58,10 @@ pub struct Trace {
     pub prompt: Vec<u32>,
     /// Tokens of the answer, with the end token if there was one: a pass wrote that too.
     pub answer: Vec<u32>,
+    /// Likeliest successors of the prompt's last token and of each token of the answer but its last, best first, for drafters
+    /// that learn from the target's rows; may be missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<Vec<u32>>,
 }
 
 /// A way to speculate that is measured.
@@ -192,7 +196,7 @@ pub async fn run(
         let tokens = engine.prompt_tokens(&Prompt::Messages(prompt.messages.clone()))?;
         let wanted = [prompt.max_tokens, options.max_tokens].into_iter().flatten().min();
         let bench = Bench { engine, options, prompt: &tokens };
-        if index == 0 {
+        if index == 0 && options.repeats > 0 {
             let few = Some(WARM_UP_TOKENS.min(wanted.unwrap_or(WARM_UP_TOKENS)));
             for arm in [&off].into_iter().chain(&options.arms) {
                 bench.run(arm, few).await?;
@@ -226,7 +230,7 @@ pub async fn run(
             }
         }
         let (id, category) = (prompt.id.clone(), prompt.category.clone());
-        traces.push(Trace { id, category, prompt: tokens, answer: text });
+        traces.push(Trace { id, category, prompt: tokens, answer: text, top: Vec::new() });
     }
     let report = Report {
         suite: suite.name.clone(),

@@ -77,6 +77,8 @@ pub struct Figures {
     pub tokens_per_second: Option<f64>,
     /// Tokens by passes of the target after prefill, those without a draft included; 1 is plain decoding.
     pub mean_acceptance_length: f64,
+    /// The mean of the prompts' own mean acceptance lengths: each prompt counts the same, where above each pass does.
+    pub mean_of_prompts: f64,
     /// Accepted by drafted at each depth of the tree, depth 1 first.
     pub acceptance_by_position: Vec<f64>,
     /// The counts behind it.
@@ -96,7 +98,9 @@ pub struct Figures {
 impl Figures {
     fn of<'a>(prompts: impl IntoIterator<Item = &'a Measured>) -> Figures {
         let mut figures = Figures::default();
+        let mut lengths = Vec::new();
         for prompt in prompts {
+            let (tokens, rounds) = (figures.tokens, figures.rounds);
             for run in &prompt.runs {
                 figures.tokens += run.answer.len() as u64;
                 figures.rounds += run.speculation.rounds;
@@ -110,8 +114,10 @@ impl Figures {
                     figures.drafters.entry(name).or_default().add(*tally);
                 }
             }
+            lengths.push(share(figures.tokens - tokens, figures.rounds - rounds));
         }
         figures.mean_acceptance_length = share(figures.tokens, figures.rounds);
+        figures.mean_of_prompts = lengths.iter().sum::<f64>() / lengths.len().max(1) as f64;
         figures.calls_per_token = share(figures.rounds, figures.tokens);
         figures.acceptance_by_position = figures.by_position.iter().map(|t| share(t.accepted, t.drafted)).collect();
         figures
@@ -350,15 +356,15 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{} on {}: {}", self.model, self.device.kind, self.device.name)?;
-        writeln!(f, "tokens/pass is the mean acceptance length: tokens by all passes of the target after prefill")?;
+        writeln!(f, "tokens/pass: mean acceptance length, tokens by all passes of the target after prefill; per prompt: its mean")?;
         for overall in &self.overall {
             let exactness = overall.exactness.map_or("", Exactness::name);
             writeln!(f, "\n{} ({exactness}; {})", overall.config, overall.reason)?;
             let (a, b) = ("speed-up (range)", "tokens/s, off and on");
             writeln!(
                 f,
-                "  {:<14} {:>6} {:>6}  {:>11} {:>12}  {a:<18} {b:<21} {:<42} accepted of drafted",
-                "category", "tokens", "passes", "tokens/pass", "passes/token", "accepted by position",
+                "  {:<14} {:>6} {:>6}  {:>11} {:>10} {:>12}  {a:<18} {b:<21} {:<42} accepted of drafted",
+                "category", "tokens", "passes", "tokens/pass", "per prompt", "passes/token", "accepted by position",
             )?;
             let rows = self.categories.iter().filter(|row| row.config == overall.config);
             for row in rows {
@@ -399,10 +405,11 @@ impl Display for Figures {
         let positions: Vec<String> = shown.map(|share| format!("{share:.2}")).collect();
         let more = if self.acceptance_by_position.len() > SHOWN_POSITIONS { " …" } else { "" };
         let line = format!(
-            "{:>6} {:>6}  {:>11.2} {:>12.2}  {speedup:<18} {rates:<21} {:<42} {}",
+            "{:>6} {:>6}  {:>11.2} {:>10.2} {:>12.2}  {speedup:<18} {rates:<21} {:<42} {}",
             self.tokens,
             self.rounds,
             self.mean_acceptance_length,
+            self.mean_of_prompts,
             self.calls_per_token,
             positions.join(" ") + more,
             drafters.join(", "),
@@ -447,6 +454,7 @@ mod tests {
                 builder.add("a", id, 1, &plain, None, None);
             }
         }
+        builder.add("a", "a-3", 1, &run(&[0; 8], 80.0, &[(8, 6)]), None, None);
         let report = builder.report(&options, &CostModel::of_curve([1.0, 1.25, 1.5, 2.0, 4.0], &[]));
         let row = &report.categories[0];
         assert_eq!((row.config.as_str(), row.prompts.len()), ("auto", 2));
@@ -455,6 +463,9 @@ mod tests {
         assert_eq!((row.figures.mean_acceptance_length, row.figures.calls_per_token), (2.0, 0.5));
         assert_eq!(row.figures.acceptance_by_position, [0.75, 1.0 / 3.0]);
         assert_eq!(row.figures.drafters["ngram"], Tally { drafted: 42, accepted: 24 });
+        // Two prompts of 24 tokens in as many passes, one of 8 in 2; three prompts that count the same.
+        let uneven = &report.categories[1].figures;
+        assert_eq!((uneven.mean_acceptance_length, uneven.mean_of_prompts), (56.0 / 50.0, 2.0));
         let first = &row.prompts[0].figures;
         assert_eq!((first.speedup, first.speedup_range), (Some(2.0), Some([1.0, 4.0])));
         assert_eq!(row.figures.speedup, Some(1.5), "the median of 2 and 1");
