@@ -7,6 +7,8 @@ use crate::runtime;
 use crate::sampling::SamplingParams;
 use crate::session::prefill;
 use crate::speculate::drafters::DrafterId;
+use crate::speculate::length::syntax::ends_fragment;
+use crate::speculate::methods::Setup;
 use crate::speculate::outcome::RoundOutcome;
 use crate::speculate::target::ModelTarget;
 use crate::speculate::{SpeculationConfig, Speculator};
@@ -204,7 +206,10 @@ impl Running {
         let busy = Busy::take(&core)?;
         request.sampling.validate(core.target.config.vocabulary)?;
         let config = request.speculation.as_ref().unwrap_or(&core.speculation);
-        let speculator = config.speculator(core.draft.as_ref())?.with_cost(Rc::clone(&core.cost));
+        let texts = Rc::clone(&core);
+        let boundary: Rc<dyn Fn(u32) -> bool> = Rc::new(move |token| ends_fragment(&texts.tokenizer.decode(&[token])));
+        let setup = Setup { draft: core.draft.as_ref(), boundary: Some(&boundary), ..Setup::new(config) };
+        let speculator = config.assemble(&setup)?.with_cost(Rc::clone(&core.cost));
         let tokens = prompt_tokens(&core, &request.prompt)?;
         let context = core.target.context;
         if tokens.is_empty() {

@@ -27,6 +27,8 @@ pub struct SpeculationConfig {
     pub length: String,
     /// The estimator of P(accepted), of policies that use one; `auto` leaves it to the policy.
     pub estimator: String,
+    /// Where drafts end beyond what the length policy says: `none`, or `syntax`.
+    pub stop_at: String,
     /// The shape of the tree.
     pub tree: String,
     /// The selector among drafters.
@@ -47,6 +49,7 @@ impl Default for SpeculationConfig {
             accept: "auto".to_owned(),
             length: "fixed".to_owned(),
             estimator: "auto".to_owned(),
+            stop_at: "none".to_owned(),
             tree: "chain".to_owned(),
             select: "cascade".to_owned(),
             num_speculative_tokens: None,
@@ -81,16 +84,20 @@ impl SpeculationConfig {
         }
     }
 
-    /// Makes the parts and checks that together they keep what the rule promises.
+    /// Makes the parts, with a draft model if one is loaded, and checks that together they keep what the rule promises.
     pub fn speculator(&self, draft: Option<&Rc<Model>>) -> Result<Speculator> {
-        let setup = Setup { draft, ..Setup::new(self) };
-        let mut names = self.drafters(draft.is_some())?;
+        self.assemble(&Setup { draft, ..Setup::new(self) })
+    }
+
+    /// The same from all that parts may be made from.
+    pub fn assemble(&self, setup: &Setup<'_>) -> Result<Speculator> {
+        let mut names = self.drafters(setup.draft.is_some())?;
         if self.num_speculative_tokens == Some(0) {
             names.clear();
         }
         let parts = Parts {
             drafters: names.iter().map(|name| setup.drafter(name)).collect::<Result<_>>()?,
-            length: setup.length(&self.length)?,
+            length: setup.stop_at(&self.stop_at, setup.length(&self.length)?)?,
             shape: setup.shape(&self.tree)?,
             rule: setup.rule(&self.accept)?,
             selector: setup.selector(&self.select)?,
@@ -128,6 +135,7 @@ impl SpeculationConfig {
             "accept" => self.accept = text()?,
             "length" => self.length = text()?,
             "estimator" => self.estimator = text()?,
+            "stop_at" => self.stop_at = text()?,
             "tree" => self.tree = text()?,
             "select" => self.select = text()?,
             "corpus" => self.corpus = Some(text()?),
@@ -163,6 +171,9 @@ impl SpeculationConfig {
         if self.estimator != "auto" {
             setup.estimator(&self.estimator)?;
         }
+        if self.stop_at != "none" {
+            methods::find("stop_at", &self.stop_at).ok_or_else(|| methods::unknown("stop_at", &self.stop_at))?;
+        }
         setup.rule(&self.accept)?;
         setup.shape(&self.tree)?;
         setup.selector(&self.select)?;
@@ -179,7 +190,7 @@ impl SpeculationConfig {
 
 /// Every key there is, with what it names.
 fn keys() -> Vec<String> {
-    let named = ["drafter", "accept", "length", "estimator", "tree", "select"];
+    let named = ["drafter", "accept", "length", "estimator", "stop_at", "tree", "select"];
     let names = named.iter().map(|key| format!("{key}={}", methods::names(key).join("|")));
     let options = METHODS.iter().flat_map(|method| method.options).map(|option| option.key.to_owned());
     names.chain(["num_speculative_tokens".to_owned(), "corpus".to_owned()]).chain(options).collect()
@@ -245,6 +256,7 @@ impl std::convert::From<SpeculationConfig> for Value {
         put("accept", config.accept.into());
         put("length", config.length.into());
         put("estimator", config.estimator.into());
+        put("stop_at", config.stop_at.into());
         put("tree", config.tree.into());
         put("select", config.select.into());
         if let Some(count) = config.num_speculative_tokens {
