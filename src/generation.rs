@@ -7,6 +7,7 @@ use crate::runtime;
 use crate::sampling::SamplingParams;
 use crate::session::prefill;
 use crate::speculate::drafters::DrafterId;
+use crate::speculate::length::syntax::ends_fragment;
 use crate::speculate::methods::Setup;
 use crate::speculate::outcome::RoundOutcome;
 use crate::speculate::target::ModelTarget;
@@ -208,11 +209,14 @@ impl Running {
         let config = request.speculation.as_ref().unwrap_or(&core.speculation);
         let exit = core.exit_model(config).await?;
         let corpus = core.corpus_tokens(config)?;
+        let texts = Rc::clone(&core);
+        let boundary: Rc<dyn Fn(u32) -> bool> = Rc::new(move |token| ends_fragment(&texts.tokenizer.decode(&[token])));
         let setup = Setup {
             draft: core.draft.as_ref(),
             exit: exit.as_ref(),
             corpus: corpus.as_deref(),
             memory: Some(&core.memory),
+            boundary: Some(&boundary),
             ..Setup::new(config)
         };
         let speculator = config.speculator(setup)?.with_cost(Rc::clone(&core.cost));

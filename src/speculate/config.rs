@@ -25,6 +25,8 @@ pub struct SpeculationConfig {
     pub length: String,
     /// The estimator of P(accepted), of policies that use one; `auto` leaves it to the policy.
     pub estimator: String,
+    /// Where drafts end beyond what the length policy says: `none`, or `syntax`.
+    pub stop_at: String,
     /// The shape of the tree.
     pub tree: String,
     /// The selector among drafters.
@@ -47,6 +49,7 @@ impl Default for SpeculationConfig {
             accept: "auto".to_owned(),
             length: "goodput".to_owned(),
             estimator: "auto".to_owned(),
+            stop_at: "none".to_owned(),
             tree: "chain".to_owned(),
             select: "cascade".to_owned(),
             kv: "full".to_owned(),
@@ -95,7 +98,7 @@ impl SpeculationConfig {
         }
         let parts = Parts {
             drafters: names.iter().map(|name| setup.drafter(name)).collect::<Result<_>>()?,
-            length: setup.length(&self.length)?,
+            length: setup.stop_at(&self.stop_at, setup.length(&self.length)?)?,
             shape: setup.shape(&self.tree)?,
             rule: setup.rule(&self.accept)?,
             selector: setup.selector(&self.select)?,
@@ -133,6 +136,7 @@ impl SpeculationConfig {
             "accept" => self.accept = text()?,
             "length" => self.length = text()?,
             "estimator" => self.estimator = text()?,
+            "stop_at" => self.stop_at = text()?,
             "tree" => self.tree = text()?,
             "select" => self.select = text()?,
             "kv" => self.kv = text()?,
@@ -169,6 +173,9 @@ impl SpeculationConfig {
         if self.estimator != "auto" {
             setup.estimator(&self.estimator)?;
         }
+        if self.stop_at != "none" {
+            methods::find("stop_at", &self.stop_at).ok_or_else(|| methods::unknown("stop_at", &self.stop_at))?;
+        }
         setup.rule(&self.accept)?;
         setup.shape(&self.tree)?;
         setup.selector(&self.select)?;
@@ -186,7 +193,7 @@ impl SpeculationConfig {
 
 /// Every key there is, with what it names.
 fn keys() -> Vec<String> {
-    let named = ["drafter", "accept", "length", "estimator", "tree", "select", "kv"];
+    let named = ["drafter", "accept", "length", "estimator", "stop_at", "tree", "select", "kv"];
     let names = named.iter().map(|key| format!("{key}={}", methods::names(key).join("|")));
     let options = METHODS.iter().flat_map(|method| method.options).map(|option| option.key.to_owned());
     names.chain(["num_speculative_tokens".to_owned(), "corpus".to_owned()]).chain(options).collect()
@@ -252,6 +259,7 @@ impl std::convert::From<SpeculationConfig> for Value {
         put("accept", config.accept.into());
         put("length", config.length.into());
         put("estimator", config.estimator.into());
+        put("stop_at", config.stop_at.into());
         put("tree", config.tree.into());
         put("select", config.select.into());
         put("kv", config.kv.into());

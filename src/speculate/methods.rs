@@ -47,11 +47,18 @@ pub static METHODS: &[&Method] = &[
     &length::survival::METHOD,
     &length::chunked::METHOD,
     &length::preverify::METHOD,
+    &length::slo::METHOD,
+    &length::thompson::METHOD,
+    &length::adasd::METHOD,
+    &length::long_tail::METHOD,
+    &length::syntax::METHOD,
     &length::estimators::ema::METHOD,
     &length::estimators::tier::METHOD,
     &length::estimators::platt::METHOD,
     &length::estimators::confidence::METHOD,
     &length::estimators::entropy::METHOD,
+    &length::estimators::kld::METHOD,
+    &length::estimators::gamma_mlp::METHOD,
     &shapes::chain::METHOD,
     &shapes::static_tree::METHOD,
     &shapes::dynamic::METHOD,
@@ -104,6 +111,9 @@ pub struct OptionSpec {
     pub max: f64,
 }
 
+/// Wraps a policy.
+pub type StopAt = fn(&Setup<'_>, Box<dyn LengthPolicy>) -> Result<Box<dyn LengthPolicy>>;
+
 /// Which trait a method implements, and its maker.
 #[derive(Debug, Clone, Copy)]
 pub enum Make {
@@ -115,6 +125,8 @@ pub enum Make {
     Length(fn(&Setup<'_>) -> Result<Box<dyn LengthPolicy>>),
     /// [`AcceptanceEstimator`]
     Estimator(fn(&Setup<'_>) -> Result<Box<dyn AcceptanceEstimator>>),
+    /// A wrapper of any [`LengthPolicy`] that says where its drafts end.
+    StopAt(StopAt),
     /// [`TreeShape`]
     Tree(fn(&Setup<'_>) -> Result<Box<dyn TreeShape>>),
     /// [`DraftSelector`]
@@ -131,6 +143,7 @@ impl Make {
             Make::Accept(..) => "accept",
             Make::Length(_) => "length",
             Make::Estimator(_) => "estimator",
+            Make::StopAt(_) => "stop_at",
             Make::Tree(_) => "tree",
             Make::Select(_) => "select",
             Make::View(_) => "kv",
@@ -142,7 +155,7 @@ impl Make {
         match self {
             Make::Drafter(_) => "Drafter",
             Make::Accept(..) => "AcceptanceRule",
-            Make::Length(_) => "LengthPolicy",
+            Make::Length(_) | Make::StopAt(_) => "LengthPolicy",
             Make::Estimator(_) => "AcceptanceEstimator",
             Make::Tree(_) => "TreeShape",
             Make::Select(_) => "DraftSelector",
@@ -194,12 +207,14 @@ pub struct Setup<'a> {
     pub corpus: Option<&'a [u32]>,
     /// What requests share; without it nothing outlives a request.
     pub memory: Option<&'a Memory>,
+    /// Whether a token ends a fragment of code or prose, if the tokenizer is known.
+    pub boundary: Option<&'a Rc<dyn Fn(u32) -> bool>>,
 }
 
 impl<'a> Setup<'a> {
     /// Nothing is loaded.
     pub fn new(config: &'a SpeculationConfig) -> Setup<'a> {
-        Setup { config, inner: None, draft: None, exit: None, corpus: None, memory: None }
+        Setup { config, inner: None, draft: None, exit: None, corpus: None, memory: None, boundary: None }
     }
 
     /// The index of the corpus, if there is one.
@@ -277,6 +292,17 @@ impl<'a> Setup<'a> {
         match self.find("estimator", name)? {
             (Make::Estimator(make), setup) => make(&setup),
             _ => Err(unknown("estimator", name)),
+        }
+    }
+
+    /// Wraps a policy so that its drafts end as a method says by name; `none` leaves it as it is.
+    pub fn stop_at(&self, name: &str, policy: Box<dyn LengthPolicy>) -> Result<Box<dyn LengthPolicy>> {
+        if name == "none" {
+            return Ok(policy);
+        }
+        match self.find("stop_at", name)? {
+            (Make::StopAt(make), setup) => make(&setup, policy),
+            _ => Err(unknown("stop_at", name)),
         }
     }
 

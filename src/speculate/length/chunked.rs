@@ -56,7 +56,7 @@ impl StopRule for Chunked {
 
     fn stops(&self, tree: &TokenTree, new: &[NodeId]) -> bool {
         let path = deepest_path(tree, new);
-        let ends = !path.is_empty() && path.len() % self.tokens == 0;
+        let ends = !path.is_empty() && path.len().is_multiple_of(self.tokens);
         ends && path[path.len() - self.tokens..].iter().any(|&node| tree.node(node).a_hat < self.least)
     }
 

@@ -35,7 +35,7 @@ pub static METHOD: Method = Method {
     test: "length::goodput",
     make: Make::Length(|setup| {
         let estimator = estimator_of(setup, "platt(tier)")?;
-        Ok(Box::new(Goodput::new(estimator, setup.config.num_speculative_tokens)))
+        Ok(Box::new(Goodput::new(estimator, setup.config.num_speculative_tokens, Gain)))
     }),
 };
 
@@ -98,30 +98,65 @@ struct State {
 }
 
 /// The policy.
-pub struct Goodput {
+pub struct Goodput<O = Gain> {
     estimator: Box<dyn AcceptanceEstimator>,
     cap: Option<usize>,
+    objective: O,
     state: State,
 }
 
-/// `gain(n)` at its largest: n, and the gain.
-fn best(survival: impl Iterator<Item = f64>, ms: impl Fn(usize) -> f64, rate: f64) -> (usize, f64) {
-    let mut sum = 1.0;
-    let mut best = (0, sum - rate * ms(0));
-    for (at, survival) in survival.enumerate() {
-        sum += survival;
-        let gain = sum - rate * ms(at + 1);
-        if gain > best.1 {
-            best = (at + 1, gain);
-        }
+/// What lengths are chosen by.
+pub trait Objective {
+    /// Name in configurations.
+    fn name(&self) -> &'static str;
+    /// Of drafts that are longer by 0, 1, … tokens, each with its survival, the length to take and what it is worth, more being
+    /// better. `tokens` are expected without them, the bonus token included, `ms` is the whole cost, and `rate` the tokens per
+    /// millisecond lately.
+    fn pick(
+        &self,
+        tokens: f64,
+        survival: &mut dyn Iterator<Item = f64>,
+        ms: &dyn Fn(usize) -> f64,
+        rate: f64,
+    ) -> (usize, f64);
+    /// Whether plain decoding is good enough, so that nothing need be tried.
+    fn content(&self, _plain_ms: f64) -> bool {
+        false
     }
-    best
 }
 
-impl Goodput {
-    /// With an estimator, and `num_speculative_tokens`.
-    pub fn new(estimator: Box<dyn AcceptanceEstimator>, cap: Option<usize>) -> Goodput {
-        Goodput { estimator, cap, state: State::default() }
+/// Tokens, less what would have been written in the same time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gain;
+
+impl Objective for Gain {
+    fn name(&self) -> &'static str {
+        "goodput"
+    }
+
+    fn pick(
+        &self,
+        mut tokens: f64,
+        survival: &mut dyn Iterator<Item = f64>,
+        ms: &dyn Fn(usize) -> f64,
+        rate: f64,
+    ) -> (usize, f64) {
+        let mut best = (0, tokens - rate * ms(0));
+        for (at, survival) in survival.enumerate() {
+            tokens += survival;
+            let gain = tokens - rate * ms(at + 1);
+            if gain > best.1 {
+                best = (at + 1, gain);
+            }
+        }
+        best
+    }
+}
+
+impl<O: Objective> Goodput<O> {
+    /// With an estimator, `num_speculative_tokens` and what to go by.
+    pub fn new(estimator: Box<dyn AcceptanceEstimator>, cap: Option<usize>, objective: O) -> Goodput<O> {
+        Goodput { estimator, cap, objective, state: State::default() }
     }
 
     /// Tokens per millisecond lately, or of plain decoding.
@@ -141,12 +176,16 @@ impl Goodput {
 
     /// Tokens that a device drafter should draft, and the gain.
     fn best_of_device(&self, drafter: DrafterId, most: usize, cost: &CostModel) -> (usize, f64) {
-        best(self.chain(drafter, (1.0, 0), most), |tokens| cost.round_ms(drafter, tokens), self.rate(cost))
+        let mut survival = self.chain(drafter, (1.0, 0), most);
+        self.objective.pick(1.0, &mut survival, &|tokens| cost.round_ms(drafter, tokens), self.rate(cost))
     }
 
     /// Whether a drafter that is not thought to pay should be tried all the same. Each time in vain the next one waits longer,
     /// until what is lost at worst is no more than the share that probes may take.
     fn probe_due(&mut self, drafter: DrafterId, cost: &CostModel) -> bool {
+        if self.objective.content(cost.plain_ms()) {
+            return false;
+        }
         let lost_ms = (cost.round_ms(drafter, 1) - 1.0 / self.rate(cost)).max(0.0);
         let round_ms = if self.state.rounds > 0.0 { self.state.ms / self.state.rounds } else { cost.plain_ms() };
         let probe = &mut self.state.probes[place(Some(drafter))];
@@ -172,16 +211,19 @@ impl Goodput {
         tokens
     }
 
-    /// Scores the shadow by what was written.
-    fn follow(&mut self, written: &[u32]) {
+    /// Scores the shadow by what was written, but for the nodes that were verified.
+    fn follow(&mut self, written: &[u32], verified: &[NodeId]) {
         let Some(mut shadow) = self.state.shadow.take() else { return };
         for &token in written {
             let mut next = None;
             let mut children: Vec<NodeId> = shadow.tree.node(shadow.at).slots.iter().map(|slot| slot.child).collect();
             children.dedup();
             for child in children {
-                let accepted = shadow.tree.node(child).token == Some(token);
-                self.estimator.learn(&shadow.tree, child, accepted);
+                let node = shadow.tree.node(child);
+                let accepted = node.token == Some(token);
+                if !verified.contains(&node.drafted_as) {
+                    self.estimator.learn(&shadow.tree, child, accepted);
+                }
                 next = next.or(accepted.then_some(child));
             }
             match next {
@@ -194,9 +236,9 @@ impl Goodput {
     }
 }
 
-impl LengthPolicy for Goodput {
+impl<O: Objective> LengthPolicy for Goodput<O> {
     fn name(&self) -> &'static str {
-        "goodput"
+        self.objective.name()
     }
 
     fn needs(&self) -> Needs {
@@ -218,7 +260,7 @@ impl LengthPolicy for Goodput {
         self.state.probing = None;
         if self.state.off >= OFF_ROUNDS {
             let pause = self.state.host_ms / (IDLE_SHARE * cost.plain_ms());
-            if pause > 1.0 && self.state.off % pause.ceil() as usize != 0 {
+            if pause > 1.0 && !self.state.off.is_multiple_of(pause.ceil() as usize) {
                 self.state.considered = true;
                 return 0;
             }
@@ -239,8 +281,11 @@ impl LengthPolicy for Goodput {
         let (cost, nodes) = (signals.cost, tree.drafted());
         let most = self.cap.unwrap_or(signals.room).min(signals.room).saturating_sub(nodes);
         let step_ms = cost.draft_step_ms(drafter);
-        let ms = |more: usize| cost.verify_ms(1 + nodes + more) + more as f64 * step_ms;
-        best(self.chain(drafter, (leaf.survival, leaf.depth), most), ms, self.rate(cost)).0 == 0
+        let steps = tree.depth();
+        let ms = |more: usize| cost.verify_ms(1 + nodes + more) + (steps + more) as f64 * step_ms;
+        let tokens = tree.nodes().iter().map(|node| f64::from(node.survival)).sum();
+        let mut survival = self.chain(drafter, (leaf.survival, leaf.depth), most);
+        self.objective.pick(tokens, &mut survival, &ms, self.rate(cost)).0 == 0
     }
 
     fn keep(&mut self, tree: &TokenTree, signals: &Signals<'_>) -> usize {
@@ -249,8 +294,9 @@ impl LengthPolicy for Goodput {
         }
         let cost = signals.cost;
         let order = tree.by_survival();
-        let survival = order.iter().map(|&id| f64::from(tree.node(id).survival));
-        let (mut nodes, gain) = best(survival, |nodes| cost.verify_ms(1 + nodes), self.rate(cost));
+        let mut survival = order.iter().map(|&id| f64::from(tree.node(id).survival));
+        let ms = |nodes: usize| cost.verify_ms(1 + nodes);
+        let (mut nodes, gain) = self.objective.pick(1.0, &mut survival, &ms, self.rate(cost));
         let most = self.cap.unwrap_or(signals.room).min(signals.room);
         if let Some(device) = signals.behind.filter(|_| nodes > 0) {
             let better = self.best_of_device(device, most, cost).1 > gain;
@@ -277,14 +323,17 @@ impl LengthPolicy for Goodput {
         self.state.tokens = RATE_FADE * self.state.tokens + written.len() as f64;
         self.state.ms = RATE_FADE * self.state.ms + self.state.round_ms;
         self.state.rounds = RATE_FADE * self.state.rounds + 1.0;
-        let source = |tree: &TokenTree| tree.nodes().get(1).and_then(|node| node.source);
-        let shadowed = |shadow: &Shadow| shadow.fresh && source(&shadow.tree) == source(&outcome.tree);
-        if !self.state.shadow.as_ref().is_some_and(shadowed) {
-            for (node, accepted) in outcome.judged() {
-                self.estimator.learn(&outcome.tree, node, accepted);
-            }
+        for (node, accepted) in outcome.judged() {
+            self.estimator.learn(&outcome.tree, node, accepted);
         }
-        self.follow(&written);
+        // Of a tree that was cut for this round the verified nodes are known by the numbers they were drafted with.
+        let source = |tree: &TokenTree| tree.nodes().get(1).and_then(|node| node.source);
+        let cut = |shadow: &Shadow| shadow.fresh && source(&shadow.tree) == source(&outcome.tree);
+        let verified: Vec<NodeId> = match &self.state.shadow {
+            Some(shadow) if cut(shadow) => outcome.tree.nodes().iter().map(|node| node.drafted_as).collect(),
+            _ => Vec::new(),
+        };
+        self.follow(&written, &verified);
         self.estimator.observe(outcome);
         let drafted = outcome.tree.drafted() > 0;
         if let Some(drafter) = self.state.probing.take().filter(|_| drafted)
@@ -434,7 +483,7 @@ mod tests {
     }
 
     fn goodput() -> Goodput {
-        Goodput::new(Box::new(super::super::estimators::confidence::Confidence::default()), None)
+        Goodput::new(Box::new(super::super::estimators::confidence::Confidence::default()), None, Gain)
     }
 
     #[test]

@@ -4,16 +4,21 @@
 //! "stop", "how many" or "which"; [`LengthPolicy`] is what the round sees of both. Estimators stand in [`estimators`];
 //! a policy that uses one takes the one that the configuration names, or its own choice where that says `auto`.
 
+pub mod adasd;
 pub mod chunked;
 pub mod estimators;
 pub mod fixed;
 pub mod goodput;
 pub mod heuristic;
+pub mod long_tail;
 pub mod preverify;
+pub mod slo;
 pub mod stopping;
 pub mod survival;
+pub mod syntax;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod thompson;
 pub mod threshold;
 
 pub use fixed::Fixed;

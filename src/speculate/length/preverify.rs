@@ -61,7 +61,7 @@ impl StopRule for Preverify {
 
     fn stops(&self, tree: &TokenTree, new: &[NodeId]) -> bool {
         let path = deepest_path(tree, new);
-        if path.is_empty() || path.len() % self.block != 0 {
+        if path.is_empty() || !path.len().is_multiple_of(self.block) {
             return false;
         }
         let block = &path[path.len() - self.block..];

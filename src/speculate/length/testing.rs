@@ -1,18 +1,21 @@
 //! Replays of policies on simulated traces, for the tests of this folder.
 
-use super::{AcceptanceEstimator, Signals};
+use super::{AcceptanceEstimator, Signals, settle};
+use crate::plan::RowStats;
 use crate::sampling::pcg4d;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::accept::Match;
 use crate::speculate::cost::CostModel;
-use crate::speculate::drafters::Drafter;
+use crate::speculate::drafters::{Drafter, DrafterId};
 use crate::speculate::methods::Setup;
-use crate::speculate::outcome::RoundOutcome;
+use crate::speculate::outcome::{RoundOutcome, RoundTiming, Row, Verdict};
 use crate::speculate::round::{Parts, Speculator};
 use crate::speculate::select::Cascade;
 use crate::speculate::shapes::Chain;
 use crate::speculate::simulate::{SimulatedDrafter, SimulatedTarget};
 use crate::speculate::target::Target;
+use crate::speculate::tree::{Candidate, DraftStats, NodeId, TokenTree};
+use std::rc::Rc;
 
 /// A weight-bound device as measured on an integrated GPU, one whose passes cost by the column, one that is nearly flat.
 pub(crate) const MEASURED: [f64; 5] = [1.0, 1.14, 1.84, 2.75, 4.6];
@@ -21,8 +24,17 @@ pub(crate) const FLAT: [f64; 5] = [1.0, 1.02, 1.05, 1.1, 1.2];
 
 /// A speculator of a configuration, with the drafters given.
 pub(crate) fn speculator(config: &str, drafters: Vec<Box<dyn Drafter>>) -> Speculator {
+    bounded_speculator(config, drafters, None)
+}
+
+fn bounded_speculator(
+    config: &str,
+    drafters: Vec<Box<dyn Drafter>>,
+    boundary: Option<&Rc<dyn Fn(u32) -> bool>>,
+) -> Speculator {
     let config: SpeculationConfig = config.parse().expect("valid");
-    let length = Setup::new(&config).length(&config.length).expect("a policy");
+    let setup = Setup { boundary, ..Setup::new(&config) };
+    let length = setup.stop_at(&config.stop_at, setup.length(&config.length).expect("a policy")).expect("a policy");
     let parts = Parts { drafters, length, shape: Box::new(Chain), rule: Box::new(Match), selector: Box::new(Cascade) };
     Speculator::new(parts, "on".to_owned())
 }
@@ -52,6 +64,7 @@ pub(crate) struct Trace<'a> {
     pub(crate) alpha: &'a dyn Fn(usize) -> f32,
     pub(crate) claims: fn(f32, bool) -> f32,
     pub(crate) jitter: f64,
+    pub(crate) boundary: Option<&'a Rc<dyn Fn(u32) -> bool>>,
 }
 
 /// Rounds of a replay, and the clock after each.
@@ -63,7 +76,7 @@ pub(crate) struct Replay {
 impl<'a> Trace<'a> {
     /// A drafter that claims nothing of use.
     pub(crate) fn new(kind: Kind, curve: [f64; 5], alpha: &'a dyn Fn(usize) -> f32) -> Trace<'a> {
-        Trace { kind, curve, step_ms: 0.1, alpha, claims: |_, _| 0.7, jitter: 0.0 }
+        Trace { kind, curve, step_ms: 0.1, alpha, claims: |_, _| 0.7, jitter: 0.0, boundary: None }
     }
 
     /// `rounds` rounds of a policy, costs unknown to it at first.
@@ -77,7 +90,7 @@ impl<'a> Trace<'a> {
             inner: self.kind == Kind::Inner,
             ..SimulatedDrafter::new(text.clone(), move |at| alphas[at])
         };
-        let mut speculator = speculator(config, vec![Box::new(drafter)]);
+        let mut speculator = bounded_speculator(config, vec![Box::new(drafter)], self.boundary);
         let cost = CostModel::of_curve(self.curve, &[]);
         let mut target = SimulatedTarget::new(text, cost, self.step_ms);
         target.jitter = self.jitter;
@@ -130,7 +143,7 @@ pub(crate) fn signals(cost: &CostModel) -> Signals<'_> {
     Signals {
         context_len: 1,
         max_new: 1000,
-        drafter: Some(crate::speculate::drafters::DrafterId(0)),
+        drafter: Some(DrafterId(0)),
         on_device: false,
         cascade: false,
         behind: None,
@@ -185,7 +198,44 @@ pub(crate) fn mixed(at: usize) -> f32 {
     match (at / 24 % 2, at % 11) {
         (0, 10) => 0.42,
         (0, _) => 0.985,
-        (_, at) if at % 3 == 0 => 0.7,
+        (_, at) if at.is_multiple_of(3) => 0.7,
         _ => 0.25,
     }
+}
+
+/// A chain with the probabilities that its drafter claims.
+fn chain(claims: &[f32]) -> TokenTree {
+    let mut tree = TokenTree::new(0);
+    for (at, &claim) in claims.iter().enumerate() {
+        let candidate = Candidate::new(at as u32 + 1, DraftStats::of_probability(claim));
+        tree.attach(NodeId(at as u16), &candidate, DrafterId(0)).expect("room");
+    }
+    tree
+}
+
+/// A round of a chain of which the first tokens were accepted, with the target's probability of each drafted token.
+pub(crate) fn drafted_round(claims: &[f32], accepted: usize, p: f32) -> RoundOutcome {
+    let tree = chain(claims);
+    let rows = tree.ids().map(|node| {
+        let drafted = u32::from(node.0) + 1;
+        let sample = if node.index() < accepted { drafted } else { 1000 };
+        let top = vec![(drafted, p.ln())];
+        let stats = RowStats { entropy: 1.0, second_moment: 1.0, sample_logp: p.ln(), top, drawn: Vec::new() };
+        Row { stats: Some(Rc::new(stats)), ..Row::of(sample) }
+    });
+    let rows = rows.collect();
+    let path = (1..=accepted as u16).map(NodeId).collect();
+    let verdict = Verdict { path, next: 1000 };
+    RoundOutcome { context_len: 1, tree, rows, verdict, timing: RoundTiming::default() }
+}
+
+/// Tells an estimator of a round of a chain, accepted up to the first token that is wrong.
+pub(crate) fn judged_chain(
+    estimator: &mut dyn AcceptanceEstimator,
+    tokens: usize,
+    claim: f32,
+    mut right: impl FnMut() -> bool,
+) {
+    let accepted = (0..tokens).take_while(|_| right()).count();
+    settle(estimator, &drafted_round(&vec![claim; tokens], accepted, 0.5));
 }

@@ -3,6 +3,8 @@
 pub mod confidence;
 pub mod ema;
 pub mod entropy;
+pub mod gamma_mlp;
+pub mod kld;
 pub mod platt;
 pub mod tier;
 
