@@ -3,7 +3,7 @@
 //!
 //! With `match` a replay gives exactly the rounds that the engine would make on this text, for drafters that learn from
 //! committed tokens only. Rows of rejected branches are not in a recording; here they say what the text says at their
-//! position.
+//! position, and have no statistics. What learns from the samples of rejected rows (`jacobi`) must be measured on a model.
 
 use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, DraftPass, Drafter, Expansion, each_leaf};
@@ -64,10 +64,14 @@ impl Target for SimulatedTarget {
 
     fn verify<'a>(&'a self, job: Job<'a>) -> LocalFuture<'a, Result<Verified>> {
         self.spend(self.cost.verify_ms(job.tree.nodes().len()));
-        let rows = job.tree.nodes().iter().map(|node| {
+        let mut recorded = vec![true];
+        let rows = job.tree.nodes().iter().enumerate().map(|(index, node)| {
             let position = job.tokens.len() - 1 + node.depth;
             let sample = self.text.get(position + 1).copied().unwrap_or(0);
-            Row { stats: self.stats.get(position).cloned().flatten(), ..Row::of(sample) }
+            if index > 0 {
+                recorded.push(recorded[node.parent.index()] && node.token == self.text.get(position).copied());
+            }
+            Row { stats: self.stats.get(position).cloned().flatten().filter(|_| recorded[index]), ..Row::of(sample) }
         });
         let rows = rows.collect();
         Box::pin(async move { Ok(Verified { drafted: Vec::new(), rows }) })

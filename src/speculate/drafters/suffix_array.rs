@@ -89,7 +89,9 @@ impl SuffixArray {
             };
             let before = children.last().map_or(found.range.start, |(_, child)| child.range.end);
             let same = |ordering: Ordering| {
-                move |&at: &u32| self.text.get(at as usize + found.len).map_or(Ordering::Less, |t| t.cmp(&token)) < ordering
+                move |&at: &u32| {
+                    self.text.get(at as usize + found.len).map_or(Ordering::Less, |t| t.cmp(&token)) < ordering
+                }
             };
             let from = before + self.order[before..found.range.end].partition_point(same(Ordering::Equal));
             let to = from + self.order[from..found.range.end].partition_point(same(Ordering::Greater));
