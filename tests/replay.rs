@@ -190,10 +190,10 @@ fn live() {
             let memory = Memory::new(49_152);
             let mut speculator = config.speculator_with(Setup { memory: Some(&memory), ..Setup::new(&config) });
             let speculator = speculator.as_mut().expect("valid");
-            let mut rounds = 0;
+            let (sampling, mut rounds) = (SamplingParams::default(), 0);
             while tokens.len() < trace.prompt.len() + trace.answer.len() {
                 let left = trace.prompt.len() + trace.answer.len() - tokens.len();
-                let round = speculator.round(&target, &tokens, &SamplingParams::default(), left);
+                let round = speculator.round(&target, &tokens, &sampling, left);
                 tokens.extend(block_on(round).expect("round").emitted());
                 rounds += 1;
             }

@@ -2,7 +2,7 @@
 //! time it saw `token`; a draft is a walk through the table from the last token, wide where the shape wants it.
 //!
 //! Learns from every verified row, rejected ones included, those of the accepted path last. State: 32 bytes a token seen, of
-//! at most [`MAX_TABLE_TOKENS`] ids; how often each rank was right.
+//! at most [`MAX_TABLE_TOKENS`] ids; how often each rank was right, by depth.
 
 use super::{Ask, DraftContext, Drafter, DrafterId, Expansion, Rate, each_leaf};
 use crate::error::Result;
@@ -25,19 +25,25 @@ pub static METHOD: Method = Method {
 /// Ids that have a row; the largest vocabularies have as many. 8 MB.
 pub const MAX_TABLE_TOKENS: usize = 1 << 18;
 const NONE: u32 = u32::MAX;
+/// Depths that are told apart.
+const DEPTHS: usize = 3;
 /// Depth of the published tree.
 const TOKENS: usize = 6;
 
 /// Successors by token.
 pub struct Recycling {
     table: Vec<[u32; TOP]>,
-    ranks: [Rate; TOP],
+    /// By depth of the candidate, the deepest together, and rank.
+    rates: [[Rate; TOP]; DEPTHS],
 }
 
 impl Default for Recycling {
     fn default() -> Self {
-        let prior = |rank: i32| Rate::new(0.15 * 0.5f32.powi(rank));
-        Recycling { table: Vec::new(), ranks: std::array::from_fn(|rank| prior(rank as i32)) }
+        // A successor is likelier to be right where its parent was.
+        let first = [0.12, 0.35, 0.6];
+        let prior = |depth: usize, rank| Rate::new(first[depth] * 0.5f32.powi(rank as i32));
+        let rates = std::array::from_fn(|depth| std::array::from_fn(|rank| prior(depth, rank)));
+        Recycling { table: Vec::new(), rates }
     }
 }
 
@@ -55,10 +61,12 @@ impl Recycling {
         self.table[at] = row;
     }
 
-    fn candidates(&self, token: u32, width: usize) -> Vec<Candidate> {
+    fn candidates(&self, token: u32, depth: usize, width: usize) -> Vec<Candidate> {
         let row = self.table.get(token as usize).into_iter().flatten().take_while(|&&token| token != NONE).take(width);
-        let ranked = row.zip(&self.ranks).enumerate();
-        ranked.map(|(rank, (&token, rate))| Candidate::new(token, rate.stats()).at(rank as u32 + 1)).collect()
+        let depth = depth.min(DEPTHS - 1);
+        let cursor = |rank: usize| (depth * TOP + rank + 1) as u32;
+        let ranked = row.zip(&self.rates[depth]).enumerate();
+        ranked.map(|(rank, (&token, rate))| Candidate::new(token, rate.stats()).at(cursor(rank))).collect()
     }
 }
 
@@ -77,7 +85,8 @@ impl Drafter for Recycling {
 
     fn expand(&mut self, _: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
         Ok(each_leaf(ask, |leaf| {
-            tree.node(leaf).token.map_or_else(Vec::new, |token| self.candidates(token, ask.width))
+            let node = tree.node(leaf);
+            node.token.map_or_else(Vec::new, |token| self.candidates(token, node.depth, ask.width))
         }))
     }
 
@@ -85,10 +94,8 @@ impl Drafter for Recycling {
         let tree = &outcome.tree;
         for (node, accepted) in outcome.judged() {
             let node = tree.node(node);
-            if let Some(rank) =
-                self.ranks.get_mut((node.cursor as usize).wrapping_sub(1)).filter(|_| node.source == Some(me))
-            {
-                rank.learn(accepted);
+            if let Some(at) = (node.cursor as usize).checked_sub(1).filter(|_| node.source == Some(me)) {
+                self.rates[at / TOP][at % TOP].learn(accepted);
             }
         }
         let blind = outcome.rows.iter().all(|row| row.stats.is_none());
@@ -154,8 +161,8 @@ mod tests {
         let mut recycling = Recycling::default();
         recycling.learn(5, [9, 8, 7].into_iter());
         recycling.learn(u32::MAX - 1, [1].into_iter());
-        let tokens: Vec<u32> = recycling.candidates(5, 8).iter().map(|candidate| candidate.token).collect();
+        let tokens: Vec<u32> = recycling.candidates(5, 0, 8).iter().map(|candidate| candidate.token).collect();
         assert_eq!((tokens, recycling.table.len()), (vec![9, 8, 7], 6));
-        assert!(recycling.candidates(4, 8).is_empty() && recycling.candidates(u32::MAX, 8).is_empty());
+        assert!(recycling.candidates(4, 0, 8).is_empty() && recycling.candidates(u32::MAX, 1, 8).is_empty());
     }
 }
