@@ -356,7 +356,10 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{} on {}: {}", self.model, self.device.kind, self.device.name)?;
-        writeln!(f, "tokens/pass: mean acceptance length, tokens by all passes of the target after prefill; per prompt: its mean")?;
+        writeln!(
+            f,
+            "tokens/pass: mean acceptance length, tokens by all passes of the target after prefill; per prompt: its mean"
+        )?;
         for overall in &self.overall {
             let exactness = overall.exactness.map_or("", Exactness::name);
             writeln!(f, "\n{} ({exactness}; {})", overall.config, overall.reason)?;

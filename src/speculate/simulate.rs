@@ -3,7 +3,8 @@
 //!
 //! With `match` a replay gives exactly the rounds that the engine would make on this text, for drafters that learn from
 //! committed tokens only. Rows of rejected branches are not in a recording; here they say what the text says at their
-//! position. A [`ToyTarget`] computes its rows instead, for what learns from those too.
+//! position, and have no statistics; what learns from the samples of rejected rows (`jacobi`) must be measured on a model. A
+//! [`ToyTarget`] computes its rows instead.
 
 use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, DraftPass, Drafter, DrafterId, Expansion, InnerDraft, each_leaf};
@@ -84,10 +85,14 @@ impl Target for SimulatedTarget {
         let noise = pcg4d([job.tokens.len() as u32, job.tree.drafted() as u32, 5, 55])[0] as f64 / 4_294_967_296.0;
         let verify_ms = self.cost.verify_ms(job.tree.nodes().len()) + steps as f64 * self.draft_step_ms;
         self.spend(verify_ms * (1.0 + self.jitter * (noise - 0.5)));
-        let rows = job.tree.nodes().iter().map(|node| {
+        let mut recorded = vec![true];
+        let rows = job.tree.nodes().iter().enumerate().map(|(index, node)| {
             let position = job.tokens.len() - 1 + node.depth;
             let sample = self.text.get(position + 1).copied().unwrap_or(0);
-            Row { stats: self.stats.get(position).cloned().flatten(), ..Row::of(sample) }
+            if index > 0 {
+                recorded.push(recorded[node.parent.index()] && node.token == self.text.get(position).copied());
+            }
+            Row { stats: self.stats.get(position).cloned().flatten().filter(|_| recorded[index]), ..Row::of(sample) }
         });
         let rows = rows.collect();
         Box::pin(async move { Ok(Verified { drafted, rows }) })

@@ -5,11 +5,11 @@
 //! State: the suffix array of the corpus, made once and shared; a draft's places, of one round.
 
 use super::suffix_array::{DEPTH, Found, SuffixArray};
-use super::{Ask, DraftContext, Drafter, Expansion, each_leaf};
+use super::{Ask, DraftContext, Drafter, Expansion, copied, each_leaf};
 use crate::error::{Error, Result};
 use crate::plan::MAX_NODES;
 use crate::speculate::methods::{Make, Method, OptionSpec, Setup};
-use crate::speculate::tree::{Candidate, DraftStats, NodeId, TokenTree};
+use crate::speculate::tree::{Candidate, NodeId, TokenTree};
 use std::rc::Rc;
 
 /// This method.
@@ -71,7 +71,7 @@ impl Corpus {
         }
         let all = found.range.len();
         let children = self.index.children(&found, ask.width).into_iter().map(|(token, child)| {
-            let stats = DraftStats::of_probability(child.range.len() as f32 / all as f32).matched(match_len);
+            let stats = copied(child.range.len() as f32 / all as f32, found.len).matched(match_len);
             self.places.push((child, match_len));
             Candidate::new(token, stats).at(self.places.len() as u32)
         });
@@ -94,5 +94,30 @@ impl Drafter for Corpus {
 
     fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
         Ok(each_leaf(ask, |leaf| self.candidates(context, tree, ask, leaf)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{chain, chain_below, children};
+    use super::*;
+    use crate::speculate::SpeculationConfig;
+    use crate::speculate::memory::Memory;
+
+    #[test]
+    fn drafts_what_only_the_corpus_says() {
+        let text = [1, 2, 3, 8, 1, 2, 4, 5, 9, 1, 2, 4, 6, 7, 1, 2, 4, 6];
+        let (config, memory) = (SpeculationConfig::default(), Memory::new(100));
+        let setup = Setup { corpus: Some(&text), memory: Some(&memory), ..Setup::new(&config) };
+        let mut corpus = Corpus::new(&setup).expect("there is one");
+        assert_eq!(children(&mut corpus, &[50, 1, 2], 4), [4, 3], "by how often");
+        assert_eq!(chain(&mut corpus, &[50, 1, 2], 5), [4, 6, 7, 1, 2]);
+        assert!(children(&mut corpus, &[50, 2], 4).is_empty(), "one token is no match");
+        let tree = chain_below(&mut corpus, &[50, 9], &[1], 1);
+        assert_eq!(tree.path_tokens(NodeId(2)), [1, 2], "it goes on from what another drafted");
+        assert!(Rc::ptr_eq(&corpus.index, &memory.corpus(&text)), "the same corpus is indexed once");
+        assert!(!Rc::ptr_eq(&corpus.index, &memory.corpus(&text[1..])));
+        let error = Corpus::new(&Setup::new(&config)).err().expect("there is none");
+        assert!(error.to_string().contains("corpus=TEXT"), "{error}");
     }
 }

@@ -8,7 +8,7 @@
 use super::automaton::Match;
 use super::suffix_array::SuffixArray;
 use super::suffix_store::SuffixStore;
-use super::{Ask, DraftContext, Drafter, DrafterId, Expansion, Rate, each_leaf};
+use super::{Ask, DraftContext, Drafter, DrafterId, Expansion, Rate, copied, each_leaf};
 use crate::error::Result;
 use crate::speculate::methods::{Make, Method, OptionSpec, Setup};
 use crate::speculate::outcome::RoundOutcome;
@@ -44,6 +44,11 @@ struct Guess {
     pool: usize,
 }
 
+/// As a copy of that many matched tokens.
+fn priors() -> [[Rate; PHRASE]; POOLS] {
+    [std::array::from_fn(|inside| Rate::new(copied(1.0, KEY + inside).logq.exp())); POOLS]
+}
+
 /// Three pools of phrases.
 pub struct Hierarchy {
     guesses: usize,
@@ -52,7 +57,8 @@ pub struct Hierarchy {
     places: BTreeMap<[u32; KEY], VecDeque<u32>>,
     history: Option<Rc<RefCell<SuffixStore>>>,
     corpus: Option<Rc<SuffixArray>>,
-    pools: [Rate; POOLS],
+    /// By pool and place in the phrase.
+    rates: [[Rate; PHRASE]; POOLS],
 }
 
 impl Hierarchy {
@@ -64,7 +70,7 @@ impl Hierarchy {
             places: BTreeMap::new(),
             history: setup.memory.map(|memory| Rc::clone(&memory.suffix)),
             corpus: setup.corpus_index(),
-            pools: [Rate::new(0.5), Rate::new(0.3), Rate::new(0.3)],
+            rates: priors(),
         }
     }
 
@@ -132,8 +138,8 @@ impl Hierarchy {
                     && candidates.iter().all(|known| known.token != token)
                 {
                     let cursor = (inside + 1) * POOLS + guess.pool;
-                    candidates
-                        .push(Candidate::new(token, self.pools[guess.pool].stats().matched(KEY)).at(cursor as u32));
+                    let stats = self.rates[guess.pool][inside].stats().matched(KEY);
+                    candidates.push(Candidate::new(token, stats).at(cursor as u32));
                 }
             }
             if !candidates.is_empty() {
@@ -178,7 +184,8 @@ impl Drafter for Hierarchy {
         for (node, accepted) in outcome.judged() {
             let node = outcome.tree.node(node);
             if node.source == Some(me) {
-                self.pools[node.cursor as usize % POOLS].learn(accepted);
+                let cursor = node.cursor as usize;
+                self.rates[cursor % POOLS][cursor / POOLS - 1].learn(accepted);
             }
         }
     }
@@ -189,6 +196,55 @@ impl Drafter for Hierarchy {
         }
         self.text.clear();
         self.places.clear();
-        self.pools = [Rate::new(0.5), Rate::new(0.3), Rate::new(0.3)];
+        self.rates = priors();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::automaton::tests::random;
+    use super::super::testing::{chain, children};
+    use super::*;
+    use crate::speculate::SpeculationConfig;
+    use crate::speculate::memory::Memory;
+
+    /// Phrases after (1, 2) that begin with these tokens.
+    fn phrases(firsts: std::ops::Range<u32>) -> Vec<u32> {
+        firsts.flat_map(|first| [1, 2, first, first + 100, first + 200, first + 300]).collect()
+    }
+
+    #[test]
+    fn the_nearest_pool_is_used_up_before_the_next() {
+        let config = SpeculationConfig::default();
+        let (memory, corpus) = (Memory::new(10_000), phrases(30..40));
+        memory.suffix.borrow_mut().add(&phrases(20..22));
+        let setup = Setup { corpus: Some(&corpus), memory: Some(&memory), ..Setup::new(&config) };
+        let mut hierarchy = Hierarchy::new(&setup);
+        let context = [phrases(10..13), vec![1, 2]].concat();
+        let found = children(&mut hierarchy, &context, 31);
+        assert_eq!(found[..3], [12, 11, 10], "of this context the most recent first");
+        assert!(found[3..5].iter().all(|token| (20..22).contains(token)), "then finished answers: {found:?}");
+        assert!(
+            found.len() == 7 && found[5..].iter().all(|token| (30..40).contains(token)),
+            "then the corpus: {found:?}"
+        );
+        assert_eq!(children(&mut hierarchy, &context, 2), [12, 11]);
+        let more = [phrases(10..19), vec![1, 2]].concat();
+        let found = children(&mut hierarchy, &more, 31);
+        assert_eq!(found, [18, 17, 16, 15, 14, 13, 12], "a context that has enough leaves no room");
+        assert_eq!(chain(&mut hierarchy, &more, 4), [18, 118, 218, 318]);
+        assert_eq!(chain(&mut hierarchy, &more, 15).len(), 4, "nothing follows (218, 318)");
+        let again = [phrases(11..12), phrases(10..12), vec![1, 2]].concat();
+        assert_eq!(chain(&mut hierarchy, &again, 6), [11, 111, 211, 311, 1, 2], "then the next key is looked up");
+    }
+
+    #[test]
+    fn a_phrase_counts_once_and_the_pool_is_bounded() {
+        let config = SpeculationConfig::default();
+        let mut hierarchy = Hierarchy::new(&Setup::new(&config));
+        let context = [phrases(10..12), phrases(10..11).repeat(9), vec![1, 2]].concat();
+        assert_eq!(children(&mut hierarchy, &context, 31), [10, 11]);
+        children(&mut hierarchy, &random(MAX_CONTEXT_TOKENS + 5_000, 1 << 20, 1), 1);
+        assert!(hierarchy.places.len() <= MAX_CONTEXT_TOKENS);
     }
 }

@@ -172,6 +172,13 @@ impl Rate {
     }
 }
 
+/// What a copy is worth: `share` of the places that match go on in this way, and `matched` tokens agree so far, those drafted
+/// since included. `share · m² / (m² + 4)` is what SmolLM2's own answers to the development prompts say, within a tenth.
+pub(crate) fn copied(share: f32, matched: usize) -> DraftStats {
+    let square = (matched * matched) as f32;
+    DraftStats::of_probability(share * square / (square + 4.0))
+}
+
 /// Candidates below each leaf by a function of the leaf: what most host drafters come down to.
 pub(crate) fn each_leaf(ask: &Ask<'_>, mut candidates: impl FnMut(NodeId) -> Vec<Candidate>) -> Expansion {
     Expansion::Ready(
@@ -184,4 +191,92 @@ pub(crate) fn each_leaf(ask: &Ask<'_>, mut candidates: impl FnMut(NodeId) -> Vec
             })
             .collect(),
     )
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Drafters on given tokens, without a target or with a recorded one.
+
+    use super::*;
+    use crate::speculate::accept::Match;
+    use crate::speculate::chance::KeyedChance;
+    use crate::speculate::cost::CostModel;
+    use crate::speculate::length::Fixed;
+    use crate::speculate::round::{Parts, Speculator};
+    use crate::speculate::select::Cascade;
+    use crate::speculate::shapes::Chain;
+    use crate::speculate::simulate::SimulatedTarget;
+
+    /// What is below the end of a path of drafted tokens, after a round has begun.
+    pub(crate) fn with<T>(tokens: &[u32], look: impl FnOnce(&DraftContext<'_>) -> T) -> T {
+        let (sampling, chance) = (SamplingParams::default(), RefCell::new(KeyedChance::new(0, 0)));
+        look(&DraftContext { tokens, sampling: &sampling, draws: ProposalKind::Deterministic, chance: &chance })
+    }
+
+    fn ready(expansion: Result<Expansion>) -> Vec<Candidate> {
+        match expansion {
+            Ok(Expansion::Ready(mut found)) => found.swap_remove(0),
+            _ => panic!("a host drafter answers at once"),
+        }
+    }
+
+    /// The candidates below the root.
+    pub(crate) fn children(drafter: &mut dyn Drafter, tokens: &[u32], width: usize) -> Vec<u32> {
+        with(tokens, |context| {
+            drafter.begin(context);
+            let tree = TokenTree::new(tokens[tokens.len() - 1]);
+            let ask = Ask { leaves: &[NodeId::ROOT], width, me: DrafterId(0) };
+            ready(drafter.expand(context, &tree, &ask)).into_iter().map(|candidate| candidate.token).collect()
+        })
+    }
+
+    /// The chain that a drafter drafts below `led`, which another one drafted.
+    pub(crate) fn chain_below(drafter: &mut dyn Drafter, tokens: &[u32], led: &[u32], most: usize) -> TokenTree {
+        with(tokens, |context| {
+            drafter.begin(context);
+            let mut tree = TokenTree::chain(tokens[tokens.len() - 1], led, DrafterId(9));
+            while tree.drafted() < led.len() + most {
+                let at = NodeId(tree.drafted() as u16);
+                let ask = Ask { leaves: &[at], width: 1, me: DrafterId(0) };
+                let found = ready(drafter.expand(context, &tree, &ask));
+                if found.first().and_then(|candidate| tree.attach(at, candidate, DrafterId(0))).is_none() {
+                    break;
+                }
+            }
+            tree
+        })
+    }
+
+    /// The chain that a drafter drafts alone.
+    pub(crate) fn chain(drafter: &mut dyn Drafter, tokens: &[u32], most: usize) -> Vec<u32> {
+        let tree = chain_below(drafter, tokens, &[], most);
+        tree.path_tokens(NodeId(tree.drafted() as u16))
+    }
+
+    /// A target that writes this text.
+    pub(crate) fn simulated(text: Vec<u32>) -> SimulatedTarget {
+        SimulatedTarget::new(text, CostModel::of_curve([1.0; 5], &[]), 0.0)
+    }
+
+    /// A speculator of one drafter, by chains of a fixed length and `match`.
+    pub(crate) fn speculator(drafter: Box<dyn Drafter>, length: Option<usize>) -> Speculator {
+        let parts = Parts {
+            drafters: vec![drafter],
+            length: Box::new(Fixed(length)),
+            shape: Box::new(Chain),
+            rule: Box::new(Match),
+            selector: Box::new(Cascade),
+        };
+        Speculator::new(parts, "on".to_owned())
+    }
+
+    /// Replays a text from its `prompt` tokens on by chains of a fixed length.
+    pub(crate) fn replay(
+        target: &SimulatedTarget,
+        drafter: Box<dyn Drafter>,
+        prompt: usize,
+        length: usize,
+    ) -> Vec<RoundOutcome> {
+        target.replay(&mut speculator(drafter, Some(length)), prompt).expect("replay")
+    }
 }

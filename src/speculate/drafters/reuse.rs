@@ -77,7 +77,12 @@ impl Reuse {
         // The longest match; of equals the first, since drafts run ahead more often than they fall behind.
         let (len, at) =
             (1..self.tail.len()).map(|at| (matched(at), at)).max_by_key(|&(len, at)| (len, usize::MAX - at))?;
-        if len == 0 { None } else { self.take(at, self.found.stats().matched(len)) }
+        if len < self.evidence() { None } else { self.take(at, self.found.stats().matched(len)) }
+    }
+
+    /// Tokens that must agree: more where a drafter inside costs nothing and may know better.
+    fn evidence(&self) -> usize {
+        if self.inner.is_some() && !self.on_device() { 3 } else { 1 }
     }
 
     /// What the tail would say if the target inserted a token, or replaced one.
@@ -223,5 +228,68 @@ impl Drafter for Reuse {
             inner
         });
         *self = Reuse::new(inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Ngram;
+    use super::super::testing::{chain, chain_below, children, replay, simulated};
+    use super::*;
+    use crate::speculate::outcome::{RoundTiming, Row, Verdict};
+
+    /// A round that accepted `accepted` of a draft and then wrote `next`.
+    fn rejected(reuse: &mut Reuse, context_len: usize, draft: &[u32], accepted: u16, next: u32) {
+        let tree = TokenTree::chain(0, draft, DrafterId(1));
+        let rows = vec![Row::of(0); tree.nodes().len()];
+        let verdict = Verdict { path: (1..=accepted).map(NodeId).collect(), next };
+        let outcome = RoundOutcome { context_len, tree, rows, verdict, timing: RoundTiming::default() };
+        reuse.observe(&outcome, DrafterId(0));
+    }
+
+    #[test]
+    fn a_tail_is_accepted_when_the_target_inserts_a_token() {
+        let mut reuse = Reuse::new(None);
+        rejected(&mut reuse, 1, &[1, 2, 3, 4, 5, 6], 2, 50);
+        assert_eq!(chain(&mut reuse, &[0, 1, 2, 50], 9), [3, 4, 5, 6], "all of it, without another drafter");
+        assert_eq!(children(&mut reuse, &[0, 1, 2, 50], 3), [3, 4], "or the token was replaced");
+        // A token was left out: the text is met later in the tail.
+        rejected(&mut reuse, 4, &[3, 4, 5, 6, 7], 0, 5);
+        assert_eq!(chain(&mut reuse, &[0, 1, 2, 50, 5], 9), [6, 7]);
+        // Somebody else drafts into it.
+        rejected(&mut reuse, 5, &[20, 21, 22, 23], 0, 9);
+        assert_eq!(chain_below(&mut reuse, &[0, 1, 2, 50, 5, 9], &[60, 21], 9).drafted(), 4);
+        // A text that never comes back to it: nothing is drafted.
+        assert!(chain(&mut reuse, &[0, 1, 2, 50, 5, 9, 8, 8], 9).is_empty());
+    }
+
+    #[test]
+    fn what_was_right_more_often_comes_first() {
+        let mut reuse = Reuse::new(None);
+        for at in 0..5 {
+            rejected(&mut reuse, 10 + 2 * at, &[1, 2, 3], 0, 50);
+            rejected(&mut reuse, 11 + 2 * at, &[1, 2, 3], 0, 2);
+        }
+        rejected(&mut reuse, 30, &[1, 2, 3], 0, 50);
+        assert_eq!(children(&mut reuse, &[9; 31], 2), [2, 1], "replaced, not inserted");
+    }
+
+    #[test]
+    fn around_another_drafter_it_fills_its_gaps() {
+        // A passage of 30 tokens comes again with a new token after every fifth: prompt lookup loses its place each time.
+        let passage: Vec<u32> = (100..130).collect();
+        let mut text = passage.clone();
+        for (at, token) in (0u32..).zip(&passage) {
+            text.push(*token);
+            if at % 5 == 4 {
+                text.push(1000 + at);
+            }
+        }
+        let target = simulated(text);
+        let passes = |drafter: Box<dyn Drafter>| replay(&target, drafter, 31, 15).len();
+        let alone = passes(Box::new(Ngram::new(2, 4)));
+        let reused = passes(Box::new(Reuse::new(Some(Box::new(Ngram::new(2, 4))))));
+        println!("{alone} passes alone, {reused} with reuse");
+        assert!(reused * 10 < alone * 7, "{reused} passes against {alone}");
     }
 }

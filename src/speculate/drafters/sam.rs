@@ -7,10 +7,10 @@
 
 use super::automaton::{Automaton, Match};
 use super::suffix_array::{DEPTH, SuffixArray};
-use super::{Ask, DraftContext, Drafter, Expansion, each_leaf};
+use super::{Ask, DraftContext, Drafter, Expansion, copied, each_leaf};
 use crate::error::Result;
 use crate::speculate::methods::{Make, Method, OptionSpec, Setup};
-use crate::speculate::tree::{Candidate, DraftStats, NodeId, TokenTree};
+use crate::speculate::tree::{Candidate, NodeId, TokenTree};
 use std::rc::Rc;
 
 /// This method.
@@ -99,12 +99,12 @@ impl Sam {
         copies
     }
 
-    fn candidate(&self, copy: Copy) -> Option<Candidate> {
+    fn candidate(&self, copy: Copy, depth: usize) -> Option<Candidate> {
         let text = match &self.corpus {
             Some(corpus) if copy.in_corpus => corpus.text(),
             _ => self.context.text(),
         };
-        let stats = DraftStats::of_probability(0.9).matched(copy.match_len);
+        let stats = copied(1.0, copy.match_len + depth).matched(copy.match_len);
         let cursor = (copy.at as u32 + 1) << 1 | u32::from(copy.in_corpus);
         text.get(copy.at).map(|&token| Candidate::new(token, stats).at(cursor))
     }
@@ -121,7 +121,9 @@ impl Sam {
             copies.extend(self.copies(found, || context.tail(tree, leaf, DEPTH)));
         }
         let mut candidates: Vec<Candidate> = Vec::new();
-        for candidate in copies.into_iter().filter_map(|copy| self.candidate(copy)) {
+        // What a copy drafted agrees with it; of a copy that begins here only what was matched does.
+        let since = |index| if index == 0 && ask.cursor(tree, leaf).is_some() { tree.node(leaf).depth } else { 0 };
+        for candidate in copies.into_iter().enumerate().filter_map(|(at, copy)| self.candidate(copy, since(at))) {
             if candidates.len() < ask.width && candidates.iter().all(|known| known.token != candidate.token) {
                 candidates.push(candidate);
             }
@@ -149,5 +151,63 @@ impl Drafter for Sam {
 
     fn reset(&mut self) {
         self.context = Automaton::new(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::automaton::tests::{longest_suffix, random};
+    use super::super::testing::{chain, chain_below, children};
+    use super::*;
+    use crate::speculate::SpeculationConfig;
+
+    fn sam(options: &str, corpus: Option<&[u32]>) -> Sam {
+        let config: SpeculationConfig = format!("drafter=sam{options}").parse().expect("valid");
+        Sam::new(&Setup { corpus, ..Setup::new(&config) })
+    }
+
+    #[test]
+    fn drafts_what_follows_the_longest_suffix() {
+        // The first four-gram (2, 3, 4, 5) is followed by 90; the longest suffix, (1, 2, 3, 4, 5), by 50.
+        let mut tokens = vec![9, 2, 3, 4, 5, 90, 1, 2, 3, 4, 5, 50];
+        tokens.extend(60..80);
+        tokens.extend([1, 2, 3, 4, 5]);
+        let mut alone = sam("", None);
+        assert_eq!(chain(&mut alone, &tokens, 15), [&[50][..], &(60..74).collect::<Vec<_>>()].concat());
+        assert_eq!(children(&mut alone, &tokens, 4), [50, 90], "shorter suffixes give alternatives");
+        assert!(children(&mut sam(",sam_min_match=6", None), &tokens, 4).is_empty());
+        let tree = chain_below(&mut alone, &tokens, &[90], 1);
+        assert_eq!(tree.path_tokens(NodeId(2)), [90, 1], "it goes on from what another drafted");
+        for seed in 0..20 {
+            let text = random(80, 6, seed);
+            let (_, at) = longest_suffix(&text);
+            if at > 0 && text.len() - at >= TOKENS {
+                assert_eq!(chain(&mut alone, &text, TOKENS), text[at..at + TOKENS], "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_is_copied_from_where_enough_of_it_follows() {
+        assert_eq!(chain(&mut sam("", None), &[4; 40], 15), [4; 15]);
+        let tokens: Vec<u32> = (0..60).map(|at| at % 3).collect();
+        assert_eq!(chain(&mut sam("", None), &tokens, 6), [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn the_corpus_must_match_by_more() {
+        let corpus: Vec<u32> = (100..140).collect();
+        let text = |matched: u32| -> Vec<u32> {
+            let mut text = vec![139, 7, 8];
+            text.extend(140 - 10 - matched..130);
+            text.extend([139]);
+            text
+        };
+        let mut both = sam("", Some(&corpus));
+        assert_eq!(chain(&mut both, &text(4)[..text(4).len() - 1], 3), [130, 131, 132], "only the corpus matches");
+        let here = [&[127, 128, 129, 66, 67, 68][..], &(110..130).collect::<Vec<_>>()].concat();
+        assert_eq!(children(&mut both, &here, 1), [130], "20 tokens in the corpus, 3 here");
+        let here = [&[127, 128, 129, 66, 67, 68][..], &(122..130).collect::<Vec<_>>()].concat();
+        assert_eq!(children(&mut both, &here, 2), [66], "8 tokens are not more than 5 beyond 3");
     }
 }

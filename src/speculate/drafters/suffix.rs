@@ -8,12 +8,12 @@
 
 use super::automaton::{Automaton, Match};
 use super::suffix_store::SuffixStore;
-use super::{Ask, DraftContext, Drafter, DrafterId, Expansion, each_leaf};
+use super::{Ask, DraftContext, Drafter, DrafterId, Expansion, copied, each_leaf};
 use crate::error::Result;
 use crate::plan::MAX_NODES;
 use crate::speculate::methods::{Make, Method, OptionSpec, Setup};
 use crate::speculate::outcome::RoundOutcome;
-use crate::speculate::tree::{Candidate, DraftStats, NodeId, TokenTree};
+use crate::speculate::tree::{Candidate, NodeId, TokenTree};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -78,8 +78,8 @@ pub struct Suffix {
     /// Tokens of the prompt.
     prompt: usize,
     start: Option<Start>,
-    /// Where the nodes of this round's draft stand, by cursor.
-    places: Vec<(Start, u32)>,
+    /// Where the nodes of this round's draft stand, by cursor: the match, the state, and the tokens since the match.
+    places: Vec<(Start, u32, usize)>,
 }
 
 impl Suffix {
@@ -155,10 +155,11 @@ impl Suffix {
     fn below(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>, leaf: NodeId) -> Vec<Candidate> {
         let standing = match ask.cursor(tree, leaf) {
             Some(cursor) => self.places.get(cursor - 1).copied(),
-            None if leaf == NodeId::ROOT => self.start.map(|start| (start, start.found.state)),
+            None if leaf == NodeId::ROOT => self.start.map(|start| (start, start.found.state, 0)),
             None => None,
         };
-        let candidates = standing.map_or_else(Vec::new, |(start, state)| self.candidates(start, state, ask.width));
+        let go_on = |(start, state, since)| self.candidates(start, state, since, ask.width);
+        let candidates = standing.map_or_else(Vec::new, go_on);
         if !candidates.is_empty() || leaf == NodeId::ROOT {
             return candidates;
         }
@@ -166,10 +167,11 @@ impl Suffix {
         let request = path.iter().fold(self.request.suffix(), |at, &token| self.request.advance(at, token));
         let store = self.in_store(context.tail(tree, leaf, self.depth as usize).into_iter());
         let start = self.choose(request, 0, store);
-        start.map_or_else(Vec::new, |start| self.candidates(start, start.found.state, ask.width))
+        start.map_or_else(Vec::new, |start| self.candidates(start, start.found.state, 0, ask.width))
     }
 
-    fn candidates(&mut self, start: Start, state: u32, width: usize) -> Vec<Candidate> {
+    /// What follows a match `since` tokens later.
+    fn candidates(&mut self, start: Start, state: u32, since: usize, width: usize) -> Vec<Candidate> {
         let read = |automaton: &Automaton| {
             let here = if state == start.found.state { start.occurrences } else { automaton.occurrences(state) };
             let counted = |(token, child)| (token, child, automaton.occurrences(child));
@@ -179,8 +181,11 @@ impl Suffix {
         let share = |count: u32| count as f32 / start.occurrences.max(1) as f32;
         let likely = children.into_iter().filter(|&(.., count)| share(count) >= self.min_prob);
         let candidates = likely.map(|(token, child, count)| {
-            self.places.push((start, child));
-            Candidate::new(token, probability(count, here, start.found.len)).at(self.places.len() as u32)
+            self.places.push((start, child, since + 1));
+            let matched = start.found.len as usize;
+            // The score goes by counts, as published; what a policy is told is what came true.
+            let stats = copied(count as f32 / here.max(1) as f32, matched + since).matched(matched);
+            Candidate::new(token, stats).at(self.places.len() as u32)
         });
         candidates.collect()
     }
@@ -194,11 +199,6 @@ impl Suffix {
             store.add(&text[self.prompt.saturating_sub(LEAD_IN)..]);
         }
     }
-}
-
-/// `count` of `here` occurrences go on in this way.
-fn probability(count: u32, here: u32, match_len: u32) -> DraftStats {
-    DraftStats::of_probability(count as f32 / here.max(1) as f32).matched(match_len as usize)
 }
 
 impl Drafter for Suffix {
@@ -243,5 +243,89 @@ impl Drafter for Suffix {
 impl Drop for Suffix {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::automaton::tests::random;
+    use super::super::testing::{chain, chain_below, children, replay, simulated, speculator};
+    use super::*;
+    use crate::speculate::SpeculationConfig;
+    use crate::speculate::memory::Memory;
+    use crate::speculate::simulate::SimulatedTarget;
+
+    fn suffix(options: &str, memory: Option<&Memory>) -> Suffix {
+        let config: SpeculationConfig = format!("drafter=suffix{options}").parse().expect("valid");
+        Suffix::new(&Setup { memory, ..Setup::new(&config) })
+    }
+
+    #[test]
+    fn frequency_decides_and_the_match_sets_the_length() {
+        let tokens = [1, 2, 9, 5, 1, 2, 3, 4, 1, 2, 3, 4, 6, 1, 2];
+        let mut alone = suffix("", None);
+        assert_eq!(children(&mut alone, &tokens, 1), [3], "twice 3, first and last of all but once 9");
+        assert_eq!(alone.default_tokens(), 2, "two tokens matched");
+        assert_eq!(children(&mut alone, &tokens, 3), [3, 9]);
+        assert_eq!(chain(&mut alone, &tokens, 2), [3, 4]);
+        let mut longer = suffix(",suffix_factor=2,suffix_offset=1,suffix_min_prob=0.6", None);
+        assert_eq!(children(&mut longer, &tokens, 3), [3], "9 is too rare");
+        assert_eq!(longer.default_tokens(), 2, "two of three matches go on with 3, 4; then they part");
+        let tree = chain_below(&mut alone, &tokens, &[3], 2);
+        assert_eq!(tree.node(NodeId(2)).token, Some(4), "it goes on from what another drafted");
+        assert_eq!(tree.node(NodeId(2)).stats.match_len, 3);
+    }
+
+    #[test]
+    fn random_text_drafts_nothing() {
+        let text = random(400, 1 << 20, 1);
+        let target = simulated(text);
+        let mut alone = speculator(Box::new(suffix("", None)), None);
+        target.replay(&mut alone, 1).expect("replay");
+        assert_eq!((alone.totals.rounds, alone.totals.all.drafted), (399, 0));
+    }
+
+    fn passes(target: &SimulatedTarget, memory: &Memory, prompt: usize) -> u64 {
+        let mut speculator = speculator(Box::new(suffix("", Some(memory))), None);
+        target.replay(&mut speculator, prompt).expect("replay");
+        speculator.totals.rounds
+    }
+
+    #[test]
+    fn a_chat_that_is_replayed_comes_from_the_store() {
+        let memory = Memory::new(1 << 20);
+        let target = simulated(random(300, 1 << 20, 2));
+        assert_eq!(passes(&target, &memory, 40), 260);
+        assert_eq!(memory.suffix.borrow().tokens(), 260 + LEAD_IN, "the answer, and what leads to it");
+        let second = 260.0 / passes(&target, &memory, 40) as f64;
+        assert!(second >= 5.0, "mean acceptance length {second}");
+        // The store on its own: another drafter of the same engine, after saving and loading.
+        let saved = memory.suffix.borrow().save();
+        let loaded = Memory::with_store(SuffixStore::load(&saved).expect("valid"));
+        assert!(260.0 / passes(&target, &loaded, 40) as f64 >= 5.0);
+    }
+
+    #[test]
+    fn another_conversation_is_noticed_and_the_last_one_kept() {
+        let memory = Memory::new(1 << 20);
+        let mut shared = suffix("", Some(&memory));
+        let (first, second) = (random(60, 1 << 20, 3), random(50, 1 << 20, 4));
+        children(&mut shared, &first[..40], 1);
+        children(&mut shared, &first, 1);
+        assert!(children(&mut shared, &second, 1).is_empty());
+        assert_eq!(shared.request.text(), second);
+        let held: Vec<Vec<u32>> = memory.suffix.borrow().conversations().map(<[u32]>::to_vec).collect();
+        assert_eq!(held, [first[24..].to_vec()]);
+        shared.reset();
+        assert_eq!(memory.suffix.borrow().tokens(), 0);
+        drop(shared);
+        assert_eq!(memory.suffix.borrow().tokens(), 0, "what was forgotten is not stored later");
+    }
+
+    #[test]
+    fn a_long_run_costs_no_more_than_a_short_one() {
+        // Every suffix of a run occurs earlier: only what is counted may be looked at.
+        let outcomes = replay(&simulated(vec![7; 20_000]), Box::new(suffix("", None)), 16, 15);
+        assert!(outcomes.len() < 20_000 / 14, "{} rounds", outcomes.len());
     }
 }

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 /// Tokens that a store holds where its owner does not say: about 20 MB.
 pub const STORE_TOKENS: usize = 1 << 17;
 /// Tokens that a store may hold at most.
-pub const MAX_STORE_TOKENS: usize = 1 << 22;
+pub const MAX_STORE_TOKENS: usize = 1 << 19;
 const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"fore"), u32::from_le_bytes(*b"sufx")];
 const VERSION: u32 = 1;
 const HEADER_WORDS: usize = 7;
@@ -116,7 +116,7 @@ impl SuffixStore {
             Err(Error::BadHeader { what, field, found, expected })
         };
         let least = HEADER_WORDS * 4 + CHECKSUM_BYTES;
-        if bytes.len() < least || bytes.len() % 4 != 0 {
+        if bytes.len() < least || !bytes.len().is_multiple_of(4) {
             return bad("length", format!("{} bytes", bytes.len()), format!("whole words, at least {least} bytes"));
         }
         let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
@@ -224,7 +224,7 @@ mod tests {
         let saved = filled().save();
         let body = saved.len() - CHECKSUM_BYTES;
         for word in 0..body / 4 {
-            for value in [0, u32::MAX, 1 << 22] {
+            for value in [0, u32::MAX, 1 << 19] {
                 let mut bytes = saved[..body].to_vec();
                 bytes[word * 4..word * 4 + 4].copy_from_slice(&u32::to_le_bytes(value));
                 let checksum = Sha256::digest(&bytes);

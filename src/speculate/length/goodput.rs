@@ -408,7 +408,7 @@ mod tests {
         for curve in CURVES {
             let text = copied_text(1, 1e9, 1.0, 0.0, 2500);
             let target = SimulatedTarget::new(text, CostModel::of_curve(curve, &[]), 0.1);
-            let mut speculator = speculator("length=goodput", vec![Box::new(Ngram { min: 1, max: 4 })]);
+            let mut speculator = speculator("length=goodput", vec![Box::new(Ngram::new(1, 4))]);
             target.rounds(&mut speculator, 500, 2000, |_| ()).expect("a replay");
             let rate = (target.text.len() - 500) as f64 / target.now_ms();
             assert!(rate >= 0.98, "{curve:?}: {rate}");
@@ -443,7 +443,7 @@ mod tests {
                     let text = copied_text(seed, fresh, copied, edits, 1500);
                     let target = SimulatedTarget::new(text, CostModel::of_curve(MEASURED, &[]), 0.1);
                     let config = format!("length=goodput,estimator={estimator}");
-                    let mut speculator = speculator(&config, vec![Box::new(Ngram { min: 2, max: 4 })]);
+                    let mut speculator = speculator(&config, vec![Box::new(Ngram::new(2, 4))]);
                     target.rounds(&mut speculator, 500, usize::MAX, |_| ()).expect("a replay");
                     sum += 1000.0 / target.now_ms();
                 }
