@@ -1,13 +1,14 @@
 // Attention of one chunk of KV_CHUNK positions: with s_p = scale * q . k_p over the visible positions p of the chunk,
 //   maximum = max s_p,  e_p = exp(s_p - maximum),  sum = sum_p e_p,  values = sum_p e_p v_p
 //
-// Positions run in path order: slot p for p < base, then the column's ancestors by depth. A column sees positions up to
-// its own, and with a window only the last `window` of them.
+// Positions run in path order: slot p for p < base, then the slots of the column's ancestors by depth. A column sees
+// positions up to its own; a window leaves the last of them, a view the first and the last.
 // Grid: x = chunk, y = head, z = column. A chunk without a visible position is skipped.
 // Order of summation: a score by elements ascending; the sum of e_p by a fixed tree over the chunk; values by positions
 // ascending. Nothing depends on the columns in flight nor on where a slot lies.
 
 #import params
+#import seen
 
 const KV_CHUNK: u32 = 64u;
 const MAX_HEAD_DIM: u32 = 256u;
@@ -38,17 +39,23 @@ var<workgroup> tree: array<f32, KV_CHUNK>;
 var<workgroup> weights: array<f32, KV_CHUNK>;
 var<workgroup> slots: array<u32, KV_CHUNK>;
 
+// A position counted from the first of a chunk, at most the chunk's end.
+fn in_chunk(position: u32, chunk: u32) -> u32 {
+    return min(max(position, chunk * KV_CHUNK) - chunk * KV_CHUNK, KV_CHUNK);
+}
+
 @compute @workgroup_size(KV_CHUNK)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let chunk = group.x;
     let head = group.y;
     let column = group.z;
-    let end = position_of(column) + 1u;
-    let start = select(0u, end - min(end, fixed.window), fixed.window != 0u);
-    // Visible positions of this chunk, counted from its first.
-    let first = max(start, chunk * KV_CHUNK) - chunk * KV_CHUNK;
-    let last = min(max(end, chunk * KV_CHUNK) - chunk * KV_CHUNK, KV_CHUNK);
-    if first >= last {
+    let seen = seen_by(column, fixed.window);
+    // Visible positions of this chunk, counted from its first: first to hole - 1, resume to last - 1.
+    let first = in_chunk(seen.start, chunk);
+    let hole = in_chunk(seen.hole, chunk);
+    let resume = in_chunk(seen.resume, chunk);
+    let last = in_chunk(seen.end, chunk);
+    if first >= hole && resume >= last {
         return;
     }
 
@@ -58,7 +65,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         query[i] = qkv[query_at + i];
     }
     let cache_at = head / (fixed.heads / fixed.kv_heads) * fixed.capacity;
-    let visible = thread >= first && thread < last;
+    let visible = (thread >= first && thread < hole) || (thread >= resume && thread < last);
     var words_at = 0u;
     if visible {
         words_at = (cache_at + slot_of(column, chunk * KV_CHUNK + thread)) * pairs;
@@ -99,7 +106,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let out_at = ((column * fixed.heads + head) * fixed.chunks + chunk) * (fixed.head_dim + 2u);
     for (var i = thread; i < pairs; i += KV_CHUNK) {
         var sum = vec2<f32>(0.0);
-        for (var j = first; j < last; j++) {
+        for (var j = first; j < hole; j++) {
+            sum = fma(vec2<f32>(weights[j]), unpack2x16float(v_cache[slots[j] + i]), sum);
+        }
+        for (var j = resume; j < last; j++) {
             sum = fma(vec2<f32>(weights[j]), unpack2x16float(v_cache[slots[j] + i]), sum);
         }
         partial_out[out_at + 2u * i] = sum.x;

@@ -1,4 +1,4 @@
-// out[c] = scale * weight[token], history[position] = token, for token = TOKENS[token_at + c]
+// out[c] = scale * weight[token], history[base + n] = token, for token = TOKENS[token_at + n] of the column's node n
 //
 // Only where the token's row lies in this part of the matrix; a token outside of it (also one that is no token at all)
 // leaves its column alone, so no index needs trust.
@@ -17,9 +17,9 @@ struct Fixed {
 }
 
 @group(0) @binding(1) var<uniform> fixed: Fixed;
-// (1024) tokens of the round
+// (4096) tokens of the round
 @group(0) @binding(4) var<storage, read> tokens: array<u32>;
-// (context) tokens by position
+// (capacity) tokens by KV slot
 @group(0) @binding(5) var<storage, read_write> history: array<u32>;
 // (columns, width/4)
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
@@ -28,12 +28,12 @@ struct Fixed {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let block = id.x;
     let column = id.y;
-    let token = tokens[params.token_at + column];
+    let token = tokens[params.token_at + node_of(column)];
     if block >= fixed.blocks || token < fixed.first_row || token - fixed.first_row >= fixed.rows {
         return;
     }
     if block == 0u {
-        history[position_of(column)] = token;
+        history[params.base + node_of(column)] = token;
     }
     let weights = load_block((token - fixed.first_row) * fixed.blocks + block);
     let at = (column * fixed.blocks + block) * 8u;

@@ -1,6 +1,6 @@
 // Per column and head: optional norm of query and key heads, rotation of both by the position p of the column,
 //   (a, b) -> (a cos - b sin, a sin + b cos)  for each pair,
-// then queries back into qkv, keys and values as packed halves into the cache at slot base + c.
+// then queries back into qkv, keys and values as packed halves into the cache at the slot of its node.
 //
 // Grid: x = column, y = head of qkv (queries, keys, values), one workgroup each.
 // Sum of a norm: thread t takes pairs t, t + WORKGROUP, … in ascending order, then a fixed tree.
@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let head = group.y;
     let pairs = fixed.head_dim / 2u;
     let at = (column * (fixed.heads + 2u * fixed.kv_heads) + head) * fixed.head_dim;
-    let slot = params.base + column;
+    let slot = params.base + node_of(column);
 
     if head >= fixed.heads + fixed.kv_heads {
         let cache_at = ((head - fixed.heads - fixed.kv_heads) * fixed.capacity + slot) * pairs;

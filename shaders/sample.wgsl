@@ -8,13 +8,13 @@
 // for top-p it is exp(l - max).
 
 #import params
+#import order
 #import rng
 
 const WORKGROUP: u32 = {SAMPLE_THREADS}u;
 const CANDIDATES: u32 = 15u;
 // At least (MAX_RECENT) words of scratch are there for any WORKGROUP that makes sense.
 const MAX_RECENT: u32 = 256u;
-const MINUS_INF: u32 = 0xff800000u;
 
 struct Fixed {
     vocabulary: u32,
@@ -23,9 +23,9 @@ struct Fixed {
 @group(0) @binding(1) var<uniform> fixed: Fixed;
 // (columns, vocabulary) f32 bits
 @group(0) @binding(2) var<storage, read_write> logits: array<u32>;
-// (1024) tokens of the round
+// (4096) tokens of the round
 @group(0) @binding(3) var<storage, read_write> tokens: array<u32>;
-// (context) tokens by position
+// (capacity) tokens by KV slot
 @group(0) @binding(4) var<storage, read> history: array<u32>;
 // (1024) token, f32 bits
 @group(0) @binding(5) var<storage, read> bias: array<vec2<u32>>;
@@ -34,10 +34,6 @@ struct Fixed {
 var<workgroup> scratch: array<u32, CANDIDATES * WORKGROUP>;
 // (CANDIDATES) whole masses
 var<workgroup> masses: array<f32, CANDIDATES>;
-
-fn clean(bits: u32) -> u32 {
-    return select(bits, MINUS_INF, (bits & 0x7fffffffu) > 0x7f800000u);
-}
 
 fn add_bias(row: u32, thread: u32) {
     for (var i = thread; i < params.bias_count; i += WORKGROUP) {
@@ -54,12 +50,7 @@ fn penalise(row: u32, column: u32, thread: u32) {
     let position = position_of(column);
     let recent = min(min(params.penalty_last_n, MAX_RECENT), position + 1u);
     for (var i = thread; i < recent; i += WORKGROUP) {
-        let p = position - i;
-        if p < params.base {
-            scratch[i] = history[p];
-        } else {
-            scratch[i] = tokens[params.token_at + ancestor_at(column, p - params.base)];
-        }
+        scratch[i] = history[slot_of(column, position - i)];
     }
     workgroupBarrier();
     for (var i = thread; i < recent; i += WORKGROUP) {
@@ -232,9 +223,4 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if thread == 0u {
         tokens[params.sample_at + group.x] = winner.y;
     }
-}
-
-// The float whose ordered key this is.
-fn value_of(key: u32) -> f32 {
-    return bitcast<f32>(select(~key, key & 0x7fffffffu, (key >> 31u) == 1u));
 }

@@ -3,7 +3,7 @@
 use crate::device::Device;
 pub use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::generation::{Generation, Request};
+use crate::generation::{Generation, Prompt, Request, prompt_tokens};
 use crate::gpu::GpuExecutor;
 use crate::model::{MemoryPlan, Model, ModelConfig};
 use crate::plan::{DeviceInfo, Executor};
@@ -11,6 +11,8 @@ use crate::runtime;
 use crate::session::Session;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::cost::CostModel;
+use crate::speculate::drafters::suffix_store::SuffixStore;
+use crate::speculate::memory::Memory;
 use crate::store::ByteSource;
 use crate::text::template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
@@ -73,8 +75,14 @@ pub(crate) struct Core {
     pub(crate) name: String,
     pub(crate) speculation: SpeculationConfig,
     pub(crate) load_ms: f64,
+    /// The target's first layers as a model, by their number: made for the drafter `self` when it is first asked for.
+    pub(crate) exit: RefCell<Option<(usize, Rc<Model>)>>,
     /// What verifying and drafting cost here.
     pub(crate) cost: Rc<RefCell<CostModel>>,
+    /// Stores that requests share.
+    pub(crate) memory: Memory,
+    /// The corpus that was used last, as text and tokens: most requests bring the same.
+    pub(crate) corpus: RefCell<Option<(String, Rc<[u32]>)>>,
     /// A generation is running: there is one KV cache.
     pub(crate) busy: Cell<bool>,
 }
@@ -82,6 +90,31 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn executor(&self) -> &dyn Executor {
         self.device.executor.as_ref()
+    }
+}
+
+impl Core {
+    /// The target's first layers, where the configuration drafts with them.
+    pub(crate) async fn exit_model(&self, config: &SpeculationConfig) -> Result<Option<Rc<Model>>> {
+        let Some(layers) = config.exit_layers(self.target.config.layers) else { return Ok(None) };
+        if let Some((_, model)) = self.exit.borrow().as_ref().filter(|(known, _)| *known == layers) {
+            return Ok(Some(Rc::clone(model)));
+        }
+        let model = Rc::new(self.target.exit_after(layers, self.executor()).await?);
+        *self.exit.borrow_mut() = Some((layers, Rc::clone(&model)));
+        Ok(Some(model))
+    }
+
+    /// Tokens of the configured corpus.
+    pub(crate) fn corpus_tokens(&self, config: &SpeculationConfig) -> Result<Option<Rc<[u32]>>> {
+        let Some(text) = &config.corpus else { return Ok(None) };
+        let mut held = self.corpus.borrow_mut();
+        if let Some((_, tokens)) = held.as_ref().filter(|(known, _)| known == text) {
+            return Ok(Some(Rc::clone(tokens)));
+        }
+        let tokens: Rc<[u32]> = self.tokenizer.encode(text, false)?.into();
+        *held = Some((text.clone(), Rc::clone(&tokens)));
+        Ok(Some(tokens))
     }
 }
 
@@ -124,6 +157,7 @@ impl Engine {
         };
         let load_ms = runtime::now_ms() - start;
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
+        let memory = Memory::new(target.config.vocabulary);
         let core = Core {
             device,
             target,
@@ -133,7 +167,10 @@ impl Engine {
             name,
             speculation,
             load_ms,
+            exit: RefCell::default(),
             cost: Rc::default(),
+            memory,
+            corpus: RefCell::default(),
             busy: Cell::new(false),
         };
         Ok(Engine { core: Rc::new(core) })
@@ -178,6 +215,47 @@ impl Engine {
     /// The tokenizer of the target.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.core.tokenizer
+    }
+
+    /// Tokens of a prompt as a request would take them.
+    pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        prompt_tokens(&self.core, prompt)
+    }
+
+    /// What verifying and drafting cost here, as far as requests have shown.
+    pub fn cost_model(&self) -> CostModel {
+        self.core.cost.borrow().clone()
+    }
+
+    /// Forgets whatever requests have taught the engine, so that the next one starts as the first did: for fair comparisons.
+    /// A request makes its own drafters, policies and selectors anew; what lives longer is forgotten here. Of the costs, those
+    /// of draft steps go, as their places in the configuration may mean other drafters; those of verifying are measurements
+    /// of the device and stay, as does the KV cache.
+    pub fn reset_learned(&self) {
+        self.core.cost.borrow_mut().forget_drafters();
+        self.core.memory.suffix.borrow_mut().clear();
+    }
+
+    /// The suffix store, which holds finished answers for the drafter `suffix`, as bytes to keep.
+    pub fn save_suffix_store(&self) -> Vec<u8> {
+        self.core.memory.suffix.borrow().save()
+    }
+
+    /// Takes a suffix store that was saved, in place of what was learned so far. Bytes that are damaged, or of a model with
+    /// another vocabulary, are an error and change nothing.
+    pub fn load_suffix_store(&self, bytes: &[u8]) -> Result<()> {
+        let store = SuffixStore::load(bytes)?;
+        let (found, expected) = (store.vocabulary(), self.core.target.config.vocabulary);
+        if found != expected {
+            return Err(Error::BadHeader {
+                what: "suffix store".to_owned(),
+                field: "vocabulary".to_owned(),
+                found: found.to_string(),
+                expected: expected.to_string(),
+            });
+        }
+        *self.core.memory.suffix.borrow_mut() = store;
+        Ok(())
     }
 
     /// The target, for tools and tests.

@@ -216,6 +216,26 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// A bench found another text than plain decoding gives.
+    #[error(
+        "{config} must give the tokens of plain decoding and does not: token {at} of the answer to {prompt} is {}, plain decoding gives {} ({runs} runs differ)",
+        found.map_or("the end".to_owned(), |token| token.to_string()),
+        plain.map_or("the end".to_owned(), |token| token.to_string())
+    )]
+    Mismatch {
+        /// The configuration.
+        config: String,
+        /// The prompt.
+        prompt: String,
+        /// Index of the first different token.
+        at: usize,
+        /// Token of plain decoding; `None` is the end.
+        plain: Option<u32>,
+        /// Token found.
+        found: Option<u32>,
+        /// Runs that differ.
+        runs: usize,
+    },
     /// Another request is running on the same engine.
     #[error("another generation is running on this engine; finish or drop it first")]
     Busy,
@@ -263,6 +283,7 @@ impl Error {
             Error::SelfTest { .. } => "self_test_failed",
             Error::DeviceLost { .. } => "device_lost",
             Error::Gpu { .. } => "gpu",
+            Error::Mismatch { .. } => "mismatch",
             Error::Busy => "busy",
             Error::Aborted => "aborted",
         }

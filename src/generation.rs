@@ -194,6 +194,7 @@ struct Running {
     max_tokens: usize,
     text: String,
     accepted: u64,
+    end_token: Option<u32>,
     start_ms: f64,
     decode_start_ms: f64,
     first_token_ms: Option<f64>,
@@ -206,10 +207,19 @@ impl Running {
         let busy = Busy::take(&core)?;
         request.sampling.validate(core.target.config.vocabulary)?;
         let config = request.speculation.as_ref().unwrap_or(&core.speculation);
+        let exit = core.exit_model(config).await?;
+        let corpus = core.corpus_tokens(config)?;
         let texts = Rc::clone(&core);
         let boundary: Rc<dyn Fn(u32) -> bool> = Rc::new(move |token| ends_fragment(&texts.tokenizer.decode(&[token])));
-        let setup = Setup { draft: core.draft.as_ref(), boundary: Some(&boundary), ..Setup::new(config) };
-        let speculator = config.assemble(&setup)?.with_cost(Rc::clone(&core.cost));
+        let setup = Setup {
+            draft: core.draft.as_ref(),
+            exit: exit.as_ref(),
+            corpus: corpus.as_deref(),
+            memory: Some(&core.memory),
+            boundary: Some(&boundary),
+            ..Setup::new(config)
+        };
+        let speculator = config.speculator(setup)?.with_cost(Rc::clone(&core.cost));
         let tokens = prompt_tokens(&core, &request.prompt)?;
         let context = core.target.context;
         if tokens.is_empty() {
@@ -239,6 +249,7 @@ impl Running {
             max_tokens,
             text: String::new(),
             accepted: 0,
+            end_token: None,
             start_ms,
             decode_start_ms: start_ms,
             first_token_ms: None,
@@ -246,10 +257,13 @@ impl Running {
             speculator,
             tokens: tokens.clone(),
         };
-        let mut draft = core.draft.as_deref().filter(|_| running.speculator.drafts_by("model"));
+        let mut draft = core.draft.as_deref().filter(|_| running.speculator.needs_draft_model());
         if let Some(model) = draft.filter(|model| prompt.len() > model.context) {
             let reason = &mut running.speculator.reason;
-            reason.push_str(&format!("; not by model: the prompt exceeds its context of {} tokens", model.context));
+            reason.push_str(&format!(
+                "; not by the draft model: the prompt exceeds its context of {} tokens",
+                model.context
+            ));
             draft = None;
         }
         let models = [Some(&core.target), draft];
@@ -278,6 +292,7 @@ impl Running {
         let mut chunk = Chunk::default();
         for (token, source, accepted) in emitted(&outcome, &self.speculator) {
             if core.tokenizer.is_end(token) {
+                self.end_token = Some(token);
                 return Ok(self.end(FinishReason::Stop, chunk, events));
             }
             self.tokens.push(token);
@@ -309,13 +324,14 @@ impl Running {
             events.push_back(Event::Chunk(chunk));
         }
         let tokens = self.tokens[self.prompt_tokens..].to_vec();
-        let totals = &self.speculator.totals;
+        let drafts = self.speculator.totals.all;
         let counters = core.executor().counters();
         let decode_ms = end_ms - self.decode_start_ms;
         let summary = Summary {
             model: core.name.clone(),
             device: core.executor().device(),
             finish_reason,
+            end_token: self.end_token,
             usage: Usage {
                 prompt_tokens: self.prompt_tokens,
                 completion_tokens: tokens.len(),
@@ -323,7 +339,7 @@ impl Running {
                 prompt_tokens_details: PromptTokensDetails { cached_tokens: self.cached_tokens },
                 completion_tokens_details: CompletionTokensDetails {
                     accepted_prediction_tokens: self.accepted,
-                    rejected_prediction_tokens: totals.all.drafted - totals.all.accepted,
+                    rejected_prediction_tokens: drafts.drafted - drafts.accepted,
                 },
             },
             timings: Timings {
@@ -333,18 +349,11 @@ impl Running {
                 tokens_per_second: tokens.len() as f64 / decode_ms.max(1e-3) * 1e3,
                 time_to_first_token_ms: self.first_token_ms.unwrap_or(end_ms) - self.start_ms,
             },
-            speculation: SpeculationSummary {
-                active: self.speculator.active(),
-                reason: self.speculator.why(),
-                exactness: self.speculator.exactness(),
-                rounds: totals.rounds,
-                drafted: totals.all.drafted,
-                accepted: totals.all.accepted,
-                acceptance_rate: totals.acceptance_rate(),
-                mean_acceptance_length: totals.mean_acceptance_length(),
-                submits: counters.submits - self.counters.submits,
-                maps: counters.maps - self.counters.maps,
-            },
+            speculation: SpeculationSummary::of(
+                &self.speculator,
+                counters.submits - self.counters.submits,
+                counters.maps - self.counters.maps,
+            ),
             system_fingerprint: core.executor().fingerprint(),
             text: std::mem::take(&mut self.text),
             tokens,
@@ -363,7 +372,7 @@ fn emitted(outcome: &RoundOutcome, speculator: &Speculator) -> Vec<(u32, &'stati
 }
 
 /// Template and tokenizer; the begin token where the model wants one and the template has not written it.
-fn prompt_tokens(core: &Core, prompt: &Prompt) -> Result<Vec<u32>> {
+pub(crate) fn prompt_tokens(core: &Core, prompt: &Prompt) -> Result<Vec<u32>> {
     let tokenizer = &core.tokenizer;
     let text_of = |token: Option<u32>| token.map_or("", |token| tokenizer.token_text(token));
     let text = match prompt {

@@ -3,8 +3,9 @@
 //!
 //! Rooms, ground floor first; a room imports only from those above it in this list:
 //! [`error`], [`runtime`], [`store`] · [`weights`], [`text`], [`sampling`] · [`plan`] · [`gpu`], [`cpu`] · [`model`] ·
-//! [`speculate`] · [`device`], [`engine`], [`session`], [`generation`], [`summary`], [`perplexity`] · the edges (`main.rs`, `web.rs`).
+//! [`speculate`] · [`device`], [`engine`], [`session`], [`generation`], [`summary`], [`perplexity`], [`bench`] · the edges (`main.rs`, `web.rs`).
 
+pub mod bench;
 pub mod cpu;
 pub mod device;
 pub mod engine;

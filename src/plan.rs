@@ -4,9 +4,11 @@
 //! which every kernel reads. *Columns* are the tokens of one pass, at most [`MAX_COLUMNS`]. Activations are `f32`,
 //! column after column: element `i` of column `c` is `buffer[c * stride + i]`. Buffers hold `u32` words or `f32`.
 //!
-//! A column is a node of a token tree. Its KV slot is `base + c`; its *position* is `base + depth(c)`, where
-//! `depth(c) = count_ones(ancestors[c]) - 1` and `ancestors[c]` is a bit mask over the columns with its own bit set.
-//! Parents come before their children, so the n-th set bit is the ancestor at depth n. A chain has `ancestors[c] =
+//! A column `c` is the node `nodes[c]` of a token tree of up to [`MAX_NODES`] nodes, node 0 its root; a pass may run any of
+//! them whose ancestors ran before or run with it. The KV slot of node `n` is `base + n`, and its token stands at
+//! `TOKENS[token_at + n]`. `ancestors[c]` is a bit mask over the nodes with the column's own bit set; parents have smaller
+//! numbers than their children, so the n-th set bit is the ancestor at depth n. The *position* of a column is
+//! `base + depth(c)`, where `depth(c) = count_ones(ancestors[c]) - 1`. A chain has `nodes[c] = c`, `ancestors[c] =
 //! (2 << c) - 1` and slot == position.
 
 use crate::error::Result;
@@ -16,18 +18,18 @@ use crate::weights::format::Layout;
 
 /// Columns of one pass.
 pub const MAX_COLUMNS: usize = 16;
-/// Nodes of the widest tree, root included.
-pub const MAX_NODES: usize = 16;
-/// Likeliest tokens that row statistics list.
-pub const TOP: usize = 8;
-/// Words of one row's statistics.
-pub const ROW_STATS_WORDS: usize = 3 + 4 * TOP;
+/// Nodes of a token tree, its root included; a tree of more than [`MAX_COLUMNS`] takes several passes.
+pub const MAX_NODES: usize = 32;
 /// The widths for which plans are recorded. A pass uses the smallest that holds its columns.
 pub const COLUMN_BUCKETS: [usize; 5] = [1, 2, 4, 8, 16];
 /// Positions whose attention is summed by one workgroup: fixed, so that sums do not depend on the columns in flight.
 pub const KV_CHUNK: usize = 64;
-/// Words in [`BufferId::TOKENS`]; inputs and samples share it.
-pub const TOKENS_WORDS: usize = 1024;
+/// Words in [`BufferId::TOKENS`]; inputs, samples and row statistics share it.
+pub const TOKENS_WORDS: usize = 4096;
+/// Tokens in each list of a row's statistics.
+pub const TOP: usize = 8;
+/// Words that [`Step::RowStats`] writes for a column; [`RowStats`] reads them.
+pub const ROW_STATS_WORDS: usize = 3 + 4 * TOP;
 
 /// A buffer of an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,12 +94,12 @@ pub enum Gate {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Step {
-    /// `out[c] = scale * weight[token]`, `history[position] = token` for `token = TOKENS[token_at + c]`, where the token's
-    /// row is in this part; other columns are left alone.
+    /// `out[c] = scale * weight[token]`, `history[base + n] = token` for `token = TOKENS[token_at + n]` of the column's node
+    /// `n`, where the token's row is in this part; other columns are left alone.
     Embed {
         /// (vocabulary, width)
         weight: MatrixPart,
-        /// (capacity) u32
+        /// (capacity) u32: tokens by KV slot
         history: BufferId,
         /// (columns, width) f32
         out: BufferId,
@@ -140,7 +142,7 @@ pub enum Step {
         columns: Columns,
     },
     /// Per column: optional RMS norm of each query and key head, rotation of both by the column's position, then the
-    /// rotated queries back into `qkv`, keys and values as packed halves into the cache at slot `base + c`.
+    /// rotated queries back into `qkv`, keys and values as packed halves into the cache at the slot of the column's node.
     RopeKv {
         /// (columns, (heads + 2*kv_heads) * head_dim) f32: queries, keys, values
         qkv: BufferId,
@@ -161,7 +163,8 @@ pub enum Step {
     },
     /// Attention of one chunk of [`KV_CHUNK`] positions: for chunk `j`, head `h`, column `c` the maximum score, the sum of
     /// `exp(score - max)` and the so weighted sum of values. Positions run in path order (slots for `p < base`, then the
-    /// column's ancestors by depth), so a tree sums as a chain does. Chunks without a visible position are skipped.
+    /// column's ancestors by depth), so a tree sums as a chain does. What is visible is decided by the window of the layer and
+    /// the view of the pass; chunks with nothing visible are skipped.
     Attention {
         /// (columns, (heads + 2*kv_heads) * head_dim) f32, queries rotated
         qkv: BufferId,
@@ -199,10 +202,33 @@ pub enum Step {
     Sample {
         /// (columns, vocabulary) f32
         logits: BufferId,
-        /// (capacity) u32
+        /// (capacity) u32: tokens by KV slot
         history: BufferId,
         /// Tokens in the vocabulary.
         vocabulary: u32,
+    },
+    /// Statistics of the logit columns as [`Step::Sample`] left them, after bias, penalties and temperature and before any
+    /// truncation: [`ROW_STATS_WORDS`] words a column, to `TOKENS[stats_at + c * ROW_STATS_WORDS]`. Words 0 to 2: entropy,
+    /// second moment, `ln p` of the sample at `TOKENS[sample_at + c]`, as f32 bits. Then [`TOP`] pairs (token, `ln p`) by
+    /// falling logit, then [`TOP`] by falling `logit + gumbel`, the lowest id first among equals; at temperature 0 the lists
+    /// are equal. Tokens of probability 0 are not listed; a place without a token has `u32::MAX` and `-inf`.
+    RowStats {
+        /// (columns, vocabulary) f32
+        logits: BufferId,
+        /// Tokens in the vocabulary.
+        vocabulary: u32,
+    },
+    /// Makes a path of a tree contiguous: `buffer[r][base + n] = buffer[r][base + node]` for its node at each depth `n >= 1`.
+    /// `ancestors[0]` is the path, the mask of its last node, and the run has one column. Not to be run twice.
+    Compact {
+        /// (rows, capacity, words) u32: keys or values, or with a row of one word the history
+        buffer: BufferId,
+        /// Rows.
+        rows: u32,
+        /// KV slots.
+        capacity: u32,
+        /// Words of a slot.
+        words: u32,
     },
 }
 
@@ -248,9 +274,9 @@ pub struct Plan {
 pub struct Params {
     /// Tokens in this pass, 1 to 16.
     pub live_cols: u32,
-    /// Tokens in the KV cache before this pass: column `c` writes slot `base + c`.
+    /// KV slot and position of the tree's root: what is below is one path. Column `c` writes slot `base + nodes[c]`.
     pub base: u32,
-    /// Where in `TOKENS` the tokens of the columns stand.
+    /// Where in `TOKENS` the tokens of the tree stand, node by node.
     pub token_at: u32,
     /// First column whose logits are wanted.
     pub logit_first: u32,
@@ -278,13 +304,18 @@ pub struct Params {
     pub penalty_last_n: u32,
     /// Pairs in `BIAS`.
     pub bias_count: u32,
-    /// Where in `TOKENS` row statistics go.
+    /// Where in `TOKENS` the row statistics go.
     pub stats_at: u32,
+    /// Positions at the start that every column sees where `view_window` is not 0.
+    pub view_sink: u32,
+    /// Of the others a column at position `p` sees those above `p - view_window`, on top of the layer's own window; 0 sees
+    /// all. StreamingLLM (arXiv 2309.17453) without its renumbering of positions.
+    pub view_window: u32,
     /// Room to grow; zero.
-    pub reserved: [u32; 14],
-    /// Ancestor masks by column; see the module's head.
+    pub reserved: [u32; 12],
+    /// Ancestor masks over nodes, by column; see the module's head.
     pub ancestors: [u32; 16],
-    /// Tree node of each column.
+    /// Nodes of the tree, by column.
     pub nodes: [u32; 16],
 }
 
@@ -305,8 +336,20 @@ impl Params {
             top_p: 1.0,
             repeat_penalty: 1.0,
             ancestors,
+            nodes: std::array::from_fn(|column| column as u32),
             ..bytemuck::Zeroable::zeroed()
         }
+    }
+
+    /// A pass over some nodes of a tree, in this order; `ancestors` are the masks of all its nodes, by node. No logits wanted,
+    /// greedy.
+    pub fn tree(nodes: &[usize], ancestors: &[u32], base: usize, token_at: usize) -> Params {
+        let mut params = Params::chain(nodes.len(), base, token_at);
+        for (column, &node) in nodes.iter().enumerate() {
+            params.nodes[column] = node as u32;
+            params.ancestors[column] = ancestors[node];
+        }
+        params
     }
 
     /// The same pass with these sampling options.
@@ -337,47 +380,49 @@ impl Params {
         if position < self.base {
             return position;
         }
-        let mut mask = self.ancestors[column];
-        for _ in 0..position - self.base {
-            mask &= mask - 1;
-        }
-        self.base + mask.trailing_zeros()
+        self.base + node_at(self.ancestors[column], position - self.base)
+    }
+
+    /// KV slot that a column writes.
+    pub fn own_slot(&self, column: usize) -> u32 {
+        self.base + self.nodes[column]
     }
 }
 
-/// Statistics of one row of logits after processors and temperature, before truncation.
+/// The node at a depth of the path that a mask over nodes is: its `depth`-th set bit.
+pub fn node_at(mut mask: u32, depth: u32) -> u32 {
+    for _ in 0..depth {
+        mask &= mask - 1;
+    }
+    mask.trailing_zeros()
+}
+
+/// What a target or draft says of one row: the words of [`Step::RowStats`]. Logarithms are natural; probabilities are those
+/// after bias, penalties and temperature and before truncation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowStats {
-    /// Entropy in nats.
+    /// `-sum p ln p`, in nats.
     pub entropy: f32,
-    /// Σ p ln² p
+    /// `sum p (ln p)^2`: less the square of the entropy, the variance of the surprise.
     pub second_moment: f32,
-    /// ln p of the sampled token.
+    /// `ln p` of the token that was sampled.
     pub sample_logp: f32,
-    /// Likeliest tokens with ln p.
+    /// The likeliest tokens with their `ln p`, likeliest first.
     pub top: Vec<(u32, f32)>,
-    /// Tokens of the largest noisy scores with ln p.
+    /// Tokens with their `ln p` by falling logit + noise: what the sampler would take first, second, … without truncation.
     pub drawn: Vec<(u32, f32)>,
 }
 
 impl RowStats {
-    /// From the words that the kernel writes.
+    /// From the [`ROW_STATS_WORDS`] words of a column.
     pub fn from_words(words: &[u32]) -> RowStats {
-        let list = |at: usize| {
-            words[at..at + 2 * TOP]
-                .chunks_exact(2)
-                .map(|pair| (pair[0], f32::from_bits(pair[1])))
-                .filter(|p| p.0 != u32::MAX)
-                .collect()
+        let pairs = |words: &[u32]| {
+            let pairs = words.chunks_exact(2).map(|pair| (pair[0], f32::from_bits(pair[1])));
+            pairs.filter(|&(token, _)| token != u32::MAX).collect()
         };
-        let float = |at: usize| f32::from_bits(words[at]);
-        RowStats {
-            entropy: float(0),
-            second_moment: float(1),
-            sample_logp: float(2),
-            top: list(3),
-            drawn: list(3 + 2 * TOP),
-        }
+        let [entropy, second_moment, sample_logp] = [0, 1, 2].map(|word| f32::from_bits(words[word]));
+        let (top, drawn) = words[3..ROW_STATS_WORDS].split_at(2 * TOP);
+        RowStats { entropy, second_moment, sample_logp, top: pairs(top), drawn: pairs(drawn) }
     }
 }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 /// What one submit of prefill should take, so that an abort is heard.
 const PREFILL_SUBMIT_MS: f64 = 200.0;
-/// Passes of one submit at most: half of `TOKENS`.
+/// Passes of one submit at most: an eighth of `TOKENS`.
 const PREFILL_MAX_PASSES: usize = 32;
 
 /// A conversation with an engine. It holds no tokens of its own: the cache belongs to the engine, whose next request reuses
@@ -50,8 +50,11 @@ pub(crate) async fn prefill(
             return Err(Error::Aborted);
         }
         let piece = &tokens[at..tokens.len().min(at + passes * MAX_COLUMNS)];
-        let runs = model.feed(at, piece.len());
-        let passes_run = runs.len();
+        // Where a tree was accepted in the round before, its path has to be moved together first.
+        let mut runs: Vec<_> = model.take_pending().into_iter().collect();
+        let fed = model.feed(at, piece.len());
+        let passes_run = fed.len();
+        runs.extend(fed);
         let start = runtime::now_ms();
         let ticket = executor.submit(Submission { tokens: vec![(0, piece.to_vec())], runs, read: (0, 1) })?;
         executor.finish(ticket).await?;

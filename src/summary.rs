@@ -2,8 +2,11 @@
 //! llama.cpp where they have one.
 
 use crate::plan::DeviceInfo;
+use crate::speculate::Speculator;
 use crate::speculate::accept::Exactness;
+use crate::speculate::outcome::Tally;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// One thing that happened.
 #[derive(Debug, Clone, Serialize)]
@@ -62,6 +65,8 @@ pub struct Summary {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// The end token that ended it, if one did; it is not among `tokens`.
+    pub end_token: Option<u32>,
     /// Token counts.
     pub usage: Usage,
     /// Times.
@@ -123,8 +128,10 @@ pub struct SpeculationSummary {
     pub reason: String,
     /// What the text is worth against plain decoding.
     pub exactness: Exactness,
-    /// Passes of the target after prefill.
+    /// Passes of the target after prefill, those without a draft included.
     pub rounds: u64,
+    /// Rounds that had a draft.
+    pub drafted_rounds: u64,
     /// Tokens drafted.
     pub drafted: u64,
     /// Of these, accepted.
@@ -133,8 +140,51 @@ pub struct SpeculationSummary {
     pub acceptance_rate: f64,
     /// `1 + accepted / rounds`
     pub mean_acceptance_length: f64,
+    /// Drafted and accepted by depth in the tree: first the tokens right below the committed text. Of siblings at most one
+    /// can be accepted.
+    pub by_position: Vec<Tally>,
+    /// Drafted and accepted by name of the drafter; those that drafted nothing are there too.
+    pub by_drafter: BTreeMap<&'static str, Tally>,
+    /// The most tokens a pass of this size can give on average by deterministic drafts (Pankratov and Alistarh's bound, up to
+    /// O(1)), from the entropies of the target's rows; `None` where no method read them.
+    pub bound: Option<f64>,
+    /// MoESD's target efficiency `t(1) / t(γ + 1)`: a plain step's time over that of a verify pass, at the mean columns of
+    /// the rounds that had a draft. 1 where checking is free. `None` where either was never measured on this engine.
+    pub target_efficiency: Option<f64>,
     /// Submits of work in the rounds.
     pub submits: u64,
     /// Buffer maps in the rounds.
     pub maps: u64,
+}
+
+impl SpeculationSummary {
+    /// What a speculator has to say, with the submits and maps that its executor counted.
+    pub(crate) fn of(speculator: &Speculator, submits: u64, maps: u64) -> SpeculationSummary {
+        let totals = &speculator.totals;
+        let mut by_drafter = BTreeMap::<_, Tally>::new();
+        for info in speculator.drafters() {
+            let tally = totals.by_drafter.get(usize::from(info.id.0)).copied().unwrap_or_default();
+            by_drafter.entry(info.name).or_default().add(tally);
+        }
+        let cost = speculator.cost.borrow();
+        let columns = totals.mean_columns().map(|columns| columns.round() as usize);
+        let measured = columns.filter(|&columns| cost.is_measured(1) && cost.is_measured(columns));
+        SpeculationSummary {
+            active: speculator.active(),
+            reason: speculator.why(),
+            exactness: speculator.exactness(),
+            rounds: totals.rounds,
+            drafted_rounds: totals.drafted_rounds,
+            drafted: totals.all.drafted,
+            accepted: totals.all.accepted,
+            acceptance_rate: totals.acceptance_rate(),
+            mean_acceptance_length: totals.mean_acceptance_length(),
+            by_position: totals.by_depth.clone(),
+            by_drafter,
+            bound: totals.bound(),
+            target_efficiency: measured.map(|columns| 1.0 / cost.c(columns)),
+            submits,
+            maps,
+        }
+    }
 }

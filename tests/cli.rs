@@ -79,14 +79,22 @@ fn generate_prints_one_object() {
             "/speculation/reason",
             "/speculation/exactness",
             "/speculation/rounds",
+            "/speculation/drafted_rounds",
             "/speculation/drafted",
             "/speculation/accepted",
             "/speculation/acceptance_rate",
             "/speculation/mean_acceptance_length",
+            "/speculation/by_position",
+            "/speculation/by_drafter/ngram/drafted",
+            "/speculation/by_drafter/ngram/accepted",
             "/speculation/submits",
             "/speculation/maps",
         ],
     );
+    // Null where nobody read the rows, or where the model did not end the answer.
+    for path in ["/speculation/bound", "/speculation/target_efficiency", "/end_token"] {
+        assert!(value.pointer(path).is_some(), "{path} is missing in {value:#}");
+    }
     assert_eq!(value["finish_reason"], "length");
     assert_eq!(value["usage"]["completion_tokens"], 12);
 
@@ -133,6 +141,125 @@ fn inspect_and_perplexity_have_their_fields() {
     let args =
         ["perplexity", "--model", model.path(), "--file", text.path(), "--context", "64", "--device", "cpu", "--json"];
     has(&json(&foredraft(&args)), &["/tokens", "/nll", "/perplexity"]);
+}
+
+#[test]
+fn methods_are_listed_with_what_they_promise() {
+    let value = json(&foredraft(&["methods", "--json"]));
+    let methods = value["methods"].as_array().expect("methods");
+    for method in methods {
+        has(method, &["/kind", "/name", "/trait", "/about", "/paper", "/needs", "/options", "/test"]);
+        assert_eq!(
+            method["exactness"].is_null(),
+            method["kind"] != "accept",
+            "rules alone promise something: {method}"
+        );
+    }
+    let named =
+        |name: &str| methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!(named("match")["exactness"], "same-tokens");
+    assert_eq!(named("match")["trait"], "AcceptanceRule");
+    has(
+        named("ngram"),
+        &["/options/0/key", "/options/0/about", "/options/0/default", "/options/0/min", "/options/0/max"],
+    );
+    let output = foredraft(&["methods"]);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    for method in methods {
+        let name = method["name"].as_str().expect("a name");
+        assert!(table.lines().any(|line| line.trim_start().starts_with(name)), "{name} is missing in {table}");
+    }
+    assert!(table.contains("prompt_lookup_max=4 (1 to 64)"), "{table}");
+}
+
+const SUITE: &[u8] = br#"{"name":"two","prompts":[
+    {"id":"a-1","category":"a","messages":[{"role":"user","content":"hello hello hello hello"}],"max_tokens":48},
+    {"id":"b-1","category":"b","messages":[{"role":"user","content":"abc abd abe abf"}],"max_tokens":48},
+    {"id":"b-2","category":"b","messages":[{"role":"user","content":"never run"}],"max_tokens":48}]}"#;
+
+#[test]
+fn bench_compares_with_plain_decoding_and_replays_its_own_texts() {
+    let model = File::new("bench.gguf", &gguf::tiny_llama());
+    let suite = File::new("suite.json", SUITE);
+    let traces = File::new("traces.json", b"");
+    let arms = ["--speculation", "drafter=ngram,length=fixed", "--speculation", "off", "--json"];
+    let run = ["bench", "--suite", suite.path(), "--model", model.path(), "--device", "cpu", "--per-category", "1"];
+    let output = foredraft(&[&run[..], &["--record", traces.path()], &arms].concat());
+    let value = json(&output);
+    assert!(output.status.success(), "{value:#}");
+    has(
+        &value,
+        &[
+            "/suite",
+            "/model",
+            "/device/kind",
+            "/system_fingerprint",
+            "/repeats",
+            "/verify_cost/1",
+            "/geomean_speedup",
+            "/overall/0/config",
+            "/overall/0/exactness",
+            "/overall/0/reason",
+            "/overall/0/geomean_speedup",
+            "/categories/0/category",
+            "/categories/0/config",
+            "/categories/0/speedup",
+            "/categories/0/speedup_range/1",
+            "/categories/0/mean_acceptance_length",
+            "/categories/0/mean_of_prompts",
+            "/categories/0/acceptance_by_position",
+            "/categories/0/drafters/ngram/accepted",
+            "/categories/0/tokens",
+            "/categories/0/rounds",
+            "/categories/0/drafted_rounds",
+            "/categories/0/calls_per_token",
+            "/categories/0/prompts/0/id",
+            "/categories/0/prompts/0/same_tokens",
+            "/categories/0/prompts/0/plain_tokens_per_second",
+            "/categories/0/prompts/0/tokens_per_second",
+        ],
+    );
+    assert_eq!(value["mismatches"], serde_json::json!([]));
+    let rows = value["categories"].as_array().expect("rows");
+    let names: Vec<_> = rows.iter().map(|row| (row["category"].as_str(), row["prompts"][0]["id"].as_str())).collect();
+    let (a, b) = ((Some("a"), Some("a-1")), (Some("b"), Some("b-1")));
+    assert_eq!(names, [a, a, b, b], "one prompt of each category, both configurations");
+    assert_eq!(value["overall"][1]["mean_acceptance_length"], 1.0, "plain decoding is one token a pass");
+    let drafts = &value["overall"][0]["drafters"]["ngram"];
+    let (accepted, drafted) =
+        (drafts["accepted"].as_u64().expect("a count"), drafts["drafted"].as_u64().expect("a count"));
+    assert!(accepted > 0 && accepted < drafted, "{accepted} of {drafted}: nothing was shown");
+
+    let replayed = json(&foredraft(&[&["bench", "--replay", traces.path()], &arms[..]].concat()));
+    for (engine, replay) in rows.iter().zip(replayed["categories"].as_array().expect("rows")) {
+        let length = |row: &Value| row["mean_acceptance_length"].as_f64().expect("a number");
+        assert!((length(engine) / length(replay) - 1.0).abs() <= 0.03, "{engine:#} in the engine, {replay:#} replayed");
+        assert_eq!((&engine["tokens"], &engine["rounds"]), (&replay["tokens"], &replay["rounds"]));
+    }
+    let text = foredraft(&[&["bench", "--replay", traces.path()], &arms[..4]].concat());
+    let table = String::from_utf8_lossy(&text.stdout).into_owned();
+    for part in ["drafter=ngram,length=fixed (same-tokens", "tokens/pass", "ngram ", "geometric mean"] {
+        assert!(table.contains(part), "{part:?} is missing in {table}");
+    }
+}
+
+#[test]
+fn bench_refuses_what_it_cannot_measure() {
+    let traces = File::new("few.json", br#"[{"id":"a-1","category":"a","prompt":[1,2],"answer":[1,2,1,2]}]"#);
+    let broken = File::new("broken.json", br#"[{"id":"a-1"}]"#);
+    let code = |args: &[&str]| {
+        let output = foredraft(&[&["bench", "--json"], args].concat());
+        assert!(!output.status.success(), "{args:?} must fail");
+        json(&output)["error"]["code"].as_str().expect("a code").to_owned()
+    };
+    assert_eq!(code(&["--suite", broken.path()]), "bad_option");
+    assert_eq!(code(&["--replay", broken.path()]), "bad_option");
+    assert_eq!(code(&["--replay", "no/such/file.json"]), "io");
+    let replay = ["--replay", traces.path(), "--speculation"];
+    assert_eq!(code(&[&replay[..], &["drafter=magic"]].concat()), "bad_option");
+    assert_eq!(code(&[&replay[..], &["drafter=model"]].concat()), "bad_option");
+    assert_eq!(code(&[&replay[..], &["accept=typical"]].concat()), "bad_option");
+    assert_eq!(code(&[&replay[..], &["corpus=some text"]].concat()), "bad_option");
 }
 
 #[test]

@@ -3,12 +3,16 @@
 
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "support/gguf.rs"]
+#[allow(dead_code, reason = "only its random numbers are used here")]
+mod gguf;
 
 use engine::{DEVICES, all_prompts, full, load, model, prompt, request, run, smollm2};
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
 use foredraft::generation::Prompt;
 use foredraft::sampling::SamplingParams;
-use foredraft::speculate::SpeculationConfig;
+use foredraft::speculate::{SpeculationConfig, methods};
+use std::collections::{BTreeMap, BTreeSet};
 
 const PROMPTS: [&str; 4] = ["qa-2", "translation-1", "code-edit-2", "code-edit-1"];
 
@@ -36,7 +40,8 @@ fn tokens(
 }
 
 fn compare(engine: &Engine, prompts: &[String], count: usize, name: &str, sampling: &SamplingParams) {
-    let mut totals = [("drafter=ngram", 0, 0), ("drafter=model,num_speculative_tokens=3", 0, 0)];
+    let mut totals =
+        [("drafter=ngram,length=fixed", 0, 0), ("drafter=model,length=fixed,num_speculative_tokens=3", 0, 0)];
     for id in prompts {
         let (plain, none, _) = tokens(engine, id, count, sampling, "off");
         assert_eq!(none, 0, "nothing is drafted with speculation off");
@@ -98,7 +103,7 @@ fn gemma3_says_the_same() {
                 request.speculation = Some(speculation.parse().expect("valid"));
                 run(engine.generate(request))
             };
-            let (plain, same) = (run("off"), run("drafter=ngram"));
+            let (plain, same) = (run("off"), run("drafter=ngram,length=fixed"));
             assert_eq!(same.tokens, plain.tokens, "{name} on {device:?}");
             drafted += same.speculation.drafted;
             accepted += same.speculation.accepted;
@@ -115,4 +120,158 @@ fn same_tokens_on_the_cpu() {
 #[test]
 fn same_tokens_on_the_gpu() {
     same_tokens(DeviceChoice::Gpu);
+}
+
+/// The target's own first layers draft: the same weights, the same cache, no tokens lost.
+#[test]
+fn the_target_drafts_for_itself() {
+    for device in DEVICES {
+        let engine = smollm2(device, false);
+        // All layers are always right, two thirds of them sometimes.
+        for (layers, all_right) in [(30, true), (24, false)] {
+            for (name, sampling) in samplings() {
+                let speculation = format!("drafter=self,self_layers={layers},num_speculative_tokens=3,length=fixed");
+                let (plain, ..) = tokens(&engine, "qa-2", 16, &sampling, "off");
+                let (same, drafted, accepted) = tokens(&engine, "qa-2", 16, &sampling, &speculation);
+                assert_eq!(same, plain, "{name}, {layers} layers on {device:?}");
+                println!("{layers} layers, {name}: {accepted} of {drafted} accepted on {device:?}");
+                if all_right {
+                    assert!(drafted > 8 && accepted == drafted, "{accepted} of {drafted} by the whole model");
+                }
+            }
+        }
+    }
+}
+
+/// A configuration of every kind of part but the rule, which is `match` throughout.
+#[derive(Debug, Clone)]
+struct Configuration {
+    drafters: Vec<&'static str>,
+    others: [&'static str; 4],
+}
+
+/// What `corpus` copies from.
+const CORPUS: &str = include_str!("prompts/dev.json");
+
+const OTHERS: [&str; 4] = ["tree", "length", "select", "kv"];
+
+impl Configuration {
+    /// Pairs of (key, name) that meet in it.
+    fn pairs(&self) -> BTreeSet<[(&'static str, &'static str); 2]> {
+        let drafters = self.drafters.iter().map(|&name| ("drafter", name));
+        let mut parts: Vec<_> = drafters.chain(OTHERS.into_iter().zip(self.others)).collect();
+        parts.sort_unstable();
+        let pairs = parts.iter().enumerate().flat_map(|(at, &a)| parts[at + 1..].iter().map(move |&b| [a, b]));
+        pairs.filter(|[a, b]| a.0 != b.0).collect()
+    }
+
+    fn text(&self) -> String {
+        let others: Vec<_> = OTHERS.iter().zip(self.others).map(|(key, name)| format!("{key}={name}")).collect();
+        format!("drafter={},{},num_speculative_tokens=7", self.drafters.join("+"), others.join(","))
+    }
+}
+
+/// Configurations in which every two methods of different kinds meet. Each asks several drafters, so that one covers several
+/// pairs; of the other kinds it has one each, so there are at least as many as pairs of the two largest of those. Greedy over
+/// random candidates, the same every time.
+fn covering() -> Vec<Configuration> {
+    const DRAFTERS_AT_ONCE: usize = 6;
+    let names = OTHERS.map(methods::names);
+    let drafters = methods::names("drafter");
+    let mut open: BTreeSet<_> = BTreeSet::new();
+    for drafter in &drafters {
+        for (key, names) in OTHERS.iter().zip(&names) {
+            open.extend(names.iter().map(|&name| {
+                let mut pair = [("drafter", *drafter), (*key, name)];
+                pair.sort_unstable();
+                pair
+            }));
+        }
+    }
+    for (at, a) in OTHERS.iter().enumerate() {
+        for (b, others) in OTHERS.iter().zip(&names).skip(at + 1) {
+            for &one in &names[at] {
+                open.extend(others.iter().map(|&other| {
+                    let mut pair = [(*a, one), (*b, other)];
+                    pair.sort_unstable();
+                    pair
+                }));
+            }
+        }
+    }
+    let mut random = gguf::Random(11);
+    let mut pick = |count: usize| random.next() as usize % count;
+    let mut chosen = Vec::new();
+    while !open.is_empty() {
+        let mut candidate = || {
+            let mut some: Vec<&'static str> = Vec::new();
+            while some.len() < DRAFTERS_AT_ONCE.min(drafters.len()) {
+                let name = drafters[pick(drafters.len())];
+                if !some.contains(&name) {
+                    some.push(name);
+                }
+            }
+            Configuration { drafters: some, others: [0, 1, 2, 3].map(|at| names[at][pick(names[at].len())]) }
+        };
+        let candidates: Vec<_> = (0..400).map(|_| candidate()).collect();
+        let fresh = |candidate: &Configuration| candidate.pairs().intersection(&open).count();
+        let best = candidates.into_iter().max_by_key(fresh).expect("candidates");
+        for pair in best.pairs() {
+            open.remove(&pair);
+        }
+        chosen.push(best);
+    }
+    chosen
+}
+
+/// Every two methods of different kinds meet, and the text stays that of plain decoding.
+fn pairwise_on(device: DeviceChoice, every: usize) {
+    let engine = smollm2(device, true);
+    let configurations = covering();
+    let mut sizes = OTHERS.map(|key| methods::names(key).len());
+    sizes.sort_unstable();
+    let least = sizes[2] * sizes[3];
+    println!("{} configurations cover all pairs; no fewer than {least} could", configurations.len());
+    assert!(configurations.len() <= least + least / 5, "{} configurations", configurations.len());
+    let (id, count) = ("code-edit-2", 12);
+    let plain = samplings().map(|(_, sampling)| {
+        let mut request = request(prompt(id), count);
+        request.sampling = sampling;
+        request.speculation = Some("off".parse().expect("valid"));
+        run(engine.generate(request)).tokens
+    });
+    let mut tallies = BTreeMap::new();
+    for configuration in configurations.iter().step_by(every) {
+        let (mut drafted, mut accepted) = (0, 0);
+        for ((name, sampling), plain) in samplings().into_iter().zip(&plain) {
+            let mut request = request(prompt(id), count);
+            request.sampling = sampling;
+            let mut speculation: SpeculationConfig = configuration.text().parse().expect("valid");
+            speculation.corpus = Some(CORPUS.to_owned());
+            request.speculation = Some(speculation);
+            let summary = run(engine.generate(request));
+            assert_eq!(summary.tokens, *plain, "{name}, {} on {device:?}", configuration.text());
+            drafted += summary.speculation.drafted;
+            accepted += summary.speculation.accepted;
+        }
+        println!("{accepted} of {drafted} accepted: {}", configuration.text());
+        assert!(accepted > 0, "{accepted} of {drafted} accepted: {}", configuration.text());
+        for name in configuration.drafters.iter().chain(&configuration.others) {
+            let tally: &mut (u64, u64) = tallies.entry(name).or_default();
+            *tally = (tally.0 + accepted, tally.1 + drafted - accepted);
+        }
+    }
+    for (name, (accepted, rejected)) in tallies {
+        assert!(accepted > 0 && rejected > 0, "with {name} {accepted} drafts were accepted and {rejected} rejected");
+    }
+}
+
+#[test]
+fn every_pair_of_methods_says_the_same_on_the_cpu() {
+    pairwise_on(DeviceChoice::Cpu, 1);
+}
+
+#[test]
+fn pairs_of_methods_say_the_same_on_the_gpu() {
+    pairwise_on(DeviceChoice::Gpu, if full() { 1 } else { 8 });
 }

@@ -1,7 +1,8 @@
 //! The sampler on both executors: ties, twins, and the distribution that keyed noise draws from.
 
 use foredraft::cpu::CpuExecutor;
-use foredraft::plan::{BufferId, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, PlanId, Step, Submission};
+use foredraft::gpu::kernels::Geometry;
+use foredraft::plan::*;
 use foredraft::sampling::{SamplingParams, gumbel};
 use foredraft::weights::format::Layout;
 use futures_lite::future::block_on;
@@ -27,6 +28,8 @@ struct Rows {
 const CONTEXT: usize = 110_000;
 /// Where samples go: behind the inputs.
 const SAMPLES: usize = 64;
+/// Where statistics go: behind the samples of as many passes as a submission has.
+const STATS: usize = SAMPLES + 32 * MAX_COLUMNS;
 
 impl Rows {
     fn new(executor: &dyn Executor, rows: Vec<Vec<f32>>) -> Rows {
@@ -44,9 +47,30 @@ impl Rows {
         let steps = vec![
             Step::Embed { weight, history, out: logits, scale: 1.0 },
             Step::Sample { logits, history, vocabulary },
+            Step::RowStats { logits, vocabulary },
         ];
         let plan = executor.prepare(Plan { label: "rows".to_owned(), bucket: 16, steps }).expect("prepare");
         Rows { plan, history, rows }
+    }
+
+    /// Draws as [`Rows::draw`] does from up to 16 rows, and gives what the statistics of each say.
+    fn statistics(
+        &self,
+        executor: &dyn Executor,
+        inputs: &[u32],
+        base: usize,
+        sampling: &SamplingParams,
+    ) -> Vec<(u32, RowStats)> {
+        executor.write(BufferId::BIAS, 0, &sampling.bias_words()).expect("write");
+        let count = inputs.len();
+        let mut params = Params::chain(count, base, 0);
+        (params.logit_cols, params.sample_at, params.stats_at) = (count as u32, SAMPLES as u32, STATS as u32);
+        let runs = vec![(self.plan, params.sampled(sampling))];
+        let read = (SAMPLES, STATS - SAMPLES + count * ROW_STATS_WORDS);
+        let ticket = executor.submit(Submission { tokens: vec![(0, inputs.to_vec())], runs, read }).expect("submit");
+        let words = block_on(executor.finish(ticket)).expect("finish");
+        let stats = words[STATS - SAMPLES..].chunks_exact(ROW_STATS_WORDS).map(RowStats::from_words);
+        words[..count].iter().copied().zip(stats).collect()
     }
 
     /// Draws one token from each row of `inputs`, as chains of up to 16 at positions from `base` on.
@@ -66,6 +90,7 @@ impl Rows {
                     let mut params = Params::chain(columns.len(), from + at, 0);
                     params.logit_cols = columns.len() as u32;
                     params.sample_at = (SAMPLES + pass * MAX_COLUMNS) as u32;
+                    params.stats_at = STATS as u32;
                     params = params.sampled(sampling);
                     (self.plan, params)
                 });
@@ -92,6 +117,7 @@ fn ties_go_to_the_lowest_id_and_nan_never_wins() {
     rows[4].fill(f32::NAN);
     rows[4][77] = -1e30;
     rows[5].fill(0.0);
+    rows[5][0] = -0.0;
     rows[6].fill(f32::NEG_INFINITY);
     rows[7].fill(f32::NEG_INFINITY);
     rows[7][4000] = -5.0;
@@ -205,6 +231,101 @@ fn distribution(row: &[f32], recent: &[u32], sampling: &SamplingParams) -> Vec<f
     let weights: Vec<f64> = l.iter().map(|&l| if l >= threshold { (l - maximum).exp() } else { 0.0 }).collect();
     let sum: f64 = weights.iter().sum();
     weights.into_iter().map(|weight| weight / sum).collect()
+}
+
+/// Both executors against sums in f64 over a row that was processed here; lists against a sort.
+#[test]
+fn row_stats_agrees_with_its_twin_and_with_sums_over_the_row() {
+    let mut noise = Noise::new(33);
+    let [software, cpu] = executors();
+    let hardware: Box<dyn Executor> = Box::new(device::gpu_with(Some(Geometry::HARDWARE)));
+    let executors = [software, cpu, hardware];
+    for vocabulary in [32, 992, 6400] {
+        let mut rows: Vec<Vec<f32>> = (0..16)
+            .map(|row| (0..vocabulary).map(|_| row as f32 * (noise.float() + 3.0 * noise.float().powi(3))).collect())
+            .collect();
+        rows[1].fill(0.25);
+        rows[2][5..].fill(f32::NEG_INFINITY);
+        rows[3].fill(f32::NEG_INFINITY);
+        rows[4][3] = f32::NAN;
+        rows[5][2] = 1e4;
+        let plain = |options: &SamplingParams| SamplingParams {
+            repeat_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            ..options.clone()
+        };
+        for executor in &executors {
+            let on_device = Rows::new(&**executor, rows.clone());
+            for sampling in options(vocabulary).iter().map(plain) {
+                let (base, inputs) = (noise.below(300), (0..16).collect::<Vec<u32>>());
+                let found = on_device.statistics(&**executor, &inputs, base, &sampling);
+                for (column, (sample, stats)) in found.iter().enumerate() {
+                    let name = format!("{}, {vocabulary}, row {column}, {sampling:?}", executor.device().name);
+                    check_stats(&rows[column], (base + column + 1) as u32, &sampling, *sample, stats, &name);
+                }
+            }
+        }
+    }
+}
+
+/// Against the row, where sampling is nothing but bias, temperature and noise.
+fn check_stats(row: &[f32], position: u32, sampling: &SamplingParams, sample: u32, stats: &RowStats, name: &str) {
+    let mut logits: Vec<f32> = row.to_vec();
+    sampling.logit_bias.iter().for_each(|&(token, bias)| logits[token as usize] += bias);
+    logits.iter_mut().filter(|logit| logit.is_nan()).for_each(|logit| *logit = f32::NEG_INFINITY);
+    if sampling.temperature > 0.0 {
+        logits.iter_mut().for_each(|logit| *logit /= sampling.temperature);
+    }
+    let maximum = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let possible: Vec<u32> =
+        (0..row.len() as u32).filter(|&token| logits[token as usize] > f32::NEG_INFINITY).collect();
+    let sum: f64 = possible.iter().map(|&token| (f64::from(logits[token as usize]) - maximum).exp()).sum();
+    let ln_p = |token: u32| (f64::from(logits[token as usize]) - maximum - sum.ln()) as f32;
+    let close =
+        |found: f32, expected: f32| found == expected || (found - expected).abs() < 2e-5 * (1.0 + expected.abs());
+    let moment = |power: i32| -> f32 {
+        possible.iter().map(|&token| f64::from(ln_p(token)).exp() * f64::from(ln_p(token)).powi(power)).sum::<f64>()
+            as f32
+    };
+    assert!(close(stats.entropy, -moment(1)), "entropy {} and {}: {name}", stats.entropy, -moment(1));
+    assert!(close(stats.second_moment, moment(2)), "{} and {}: {name}", stats.second_moment, moment(2));
+    let expected = if possible.is_empty() { f32::NEG_INFINITY } else { ln_p(sample) };
+    assert!(close(stats.sample_logp, expected), "sample {} and {expected}: {name}", stats.sample_logp);
+
+    let seed = [sampling.seed as u32, (sampling.seed >> 32) as u32];
+    let noisy = |token: u32| match sampling.temperature > 0.0 {
+        true => logits[token as usize] + gumbel(seed, position, token),
+        false => logits[token as usize],
+    };
+    let plain = |token: u32| logits[token as usize];
+    check_list(&stats.top, &possible, plain, 0.0, name);
+    check_list(&stats.drawn, &possible, noisy, if sampling.temperature > 0.0 { 1e-3 } else { 0.0 }, name);
+    for &(token, found) in stats.top.iter().chain(&stats.drawn) {
+        assert!(close(found, ln_p(token)), "token {token} {found} and {}: {name}", ln_p(token));
+    }
+    if let Some(&(first, _)) = stats.drawn.first() {
+        assert_eq!(first, sample, "without truncation the first that is drawn is the sample: {name}");
+    }
+}
+
+/// A list against a sort of all tokens; where scores are within `gap`, devices may differ in their order.
+fn check_list(found: &[(u32, f32)], possible: &[u32], score: impl Fn(u32) -> f32, gap: f32, name: &str) {
+    let mut sorted = possible.to_vec();
+    sorted.sort_by(|&a, &b| score(b).partial_cmp(&score(a)).expect("no NaN").then(a.cmp(&b)));
+    sorted.truncate(TOP);
+    assert_eq!(found.len(), sorted.len(), "{name}");
+    for (&(found, _), expected) in found.iter().zip(sorted) {
+        let near = gap > 0.0 && (score(found) - score(expected)).abs() < gap;
+        assert!(found == expected || near, "{found} and {expected}: {name}");
+    }
+    let mut tokens: Vec<u32> = found.iter().map(|pair| pair.0).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), found.len(), "{name}");
 }
 
 /// The chi-square that a fair sample exceeds once in 100,000 times (Wilson and Hilferty).

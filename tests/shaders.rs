@@ -72,8 +72,11 @@ fn params_have_the_fields_of_the_host_at_their_offsets() {
         ("frequency_penalty", offset_of!(Params, frequency_penalty)),
         ("penalty_last_n", offset_of!(Params, penalty_last_n)),
         ("bias_count", offset_of!(Params, bias_count)),
+        ("stats_at", offset_of!(Params, stats_at)),
+        ("view_sink", offset_of!(Params, view_sink)),
+        ("view_window", offset_of!(Params, view_window)),
         ("ancestors", offset_of!(Params, ancestors)),
-        ("reserved2", offset_of!(Params, reserved2)),
+        ("nodes", offset_of!(Params, nodes)),
     ];
     let module = naga::front::wgsl::parse_str(&KernelKey::RmsNorm.wgsl().expect("expands")).expect("parses");
     let members = module

@@ -26,8 +26,3 @@ fn gumbel(seed: vec2<u32>, position: u32, token: u32) -> f32 {
     }
     return -log(exponential);
 }
-
-// Bits of a float as an integer of the same order.
-fn ordered_key(bits: u32) -> u32 {
-    return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
-}

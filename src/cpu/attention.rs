@@ -5,6 +5,7 @@ use crate::plan::{AttentionShape, BufferId, KV_CHUNK, Params};
 use crate::runtime::parallel_chunks;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use std::ops::Range;
 
 /// Per (column, head, chunk): weighted values, maximum score, sum of `exp(score - maximum)`.
 pub(super) fn attention(
@@ -27,28 +28,27 @@ pub(super) fn attention(
             let query = &qkv[column * stride + head * dim..][..dim];
             let cache = head / (heads / shape.kv_heads as usize) * shape.capacity as usize * dim / 2;
             let position = params.base + params.depth(column);
-            let (first, last) = visible(shape, position);
+            let seen = visible(shape, params, position);
             let halves = |words: &[u32], position: u32, out: &mut [f32]| {
                 let at = cache + params.slot(column, position) as usize * dim / 2;
                 let packed: &[f16] = bytemuck::cast_slice(&words[at..at + dim / 2]);
                 packed.convert_to_f32_slice(out);
             };
             let mut vector = vec![0.0; dim];
-            for chunk in first / KV_CHUNK as u32..=last / KV_CHUNK as u32 {
-                let from = (chunk * KV_CHUNK as u32).max(first);
-                let to = ((chunk + 1) * KV_CHUNK as u32 - 1).min(last);
+            for chunk in seen.chunks() {
+                let start = chunk * KV_CHUNK as u32;
                 let mut scores = [0.0f32; KV_CHUNK];
                 let mut maximum = f32::NEG_INFINITY;
-                for position in from..=to {
+                for position in seen.within(chunk) {
                     halves(keys, position, &mut vector);
                     let score = dot(query, &vector) * shape.scale;
-                    scores[(position - from) as usize] = score;
+                    scores[(position - start) as usize] = score;
                     maximum = maximum.max(score);
                 }
                 let out = &mut partial[chunk as usize * (dim + 2)..][..dim + 2];
                 out.fill(0.0);
-                for position in from..=to {
-                    let weight = (scores[(position - from) as usize] - maximum).exp();
+                for position in seen.within(chunk) {
+                    let weight = (scores[(position - start) as usize] - maximum).exp();
                     halves(values, position, &mut vector);
                     out[..dim].iter_mut().zip(&vector).for_each(|(out, value)| *out += weight * value);
                     out[dim + 1] += weight;
@@ -59,10 +59,41 @@ pub(super) fn attention(
     });
 }
 
-/// First and last position that `position` sees.
-pub(super) fn visible(shape: &AttentionShape, position: u32) -> (u32, u32) {
-    let first = if shape.window == 0 { 0 } else { (position + 1).saturating_sub(shape.window) };
-    (first, position)
+/// The positions that a column sees: two ranges, the second one after the first or empty.
+pub(super) struct Seen {
+    first: Range<u32>,
+    second: Range<u32>,
+}
+
+impl Seen {
+    /// Chunks with a visible position, ascending.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = u32> {
+        let chunks = |range: &Range<u32>| match range.is_empty() {
+            true => 0..0,
+            false => range.start / KV_CHUNK as u32..range.end.div_ceil(KV_CHUNK as u32),
+        };
+        let (first, second) = (chunks(&self.first), chunks(&self.second));
+        let second = second.start.max(first.end)..second.end;
+        first.chain(second)
+    }
+
+    /// Visible positions of a chunk, ascending.
+    fn within(&self, chunk: u32) -> impl Iterator<Item = u32> {
+        let (start, end) = (chunk * KV_CHUNK as u32, (chunk + 1) * KV_CHUNK as u32);
+        let part = |range: &Range<u32>| range.start.max(start)..range.end.min(end);
+        part(&self.first).chain(part(&self.second))
+    }
+}
+
+/// What a column at `position` sees, by the window of the layer and the view of the pass.
+pub(super) fn visible(shape: &AttentionShape, params: &Params, position: u32) -> Seen {
+    let end = position + 1;
+    let start = if shape.window == 0 { 0 } else { end.saturating_sub(shape.window) };
+    if params.view_window == 0 {
+        return Seen { first: start..end, second: end..end };
+    }
+    let resume = start.max(end.saturating_sub(params.view_window));
+    Seen { first: start..params.view_sink.clamp(start, resume), second: resume..end }
 }
 
 /// In 8 lanes, merged in order.

@@ -2,7 +2,7 @@
 
 use super::Buffers;
 use super::attention::visible;
-use crate::plan::{AttentionShape, BufferId, KV_CHUNK, Params};
+use crate::plan::{AttentionShape, BufferId, Params};
 
 /// Merges the chunks of each head in ascending order.
 pub(super) fn attention_combine(
@@ -17,13 +17,10 @@ pub(super) fn attention_combine(
     buffers.with_floats(out, |out, buffers| {
         let partial = buffers.floats(partial);
         for column in 0..params.live_cols as usize {
-            let (first, last) = visible(shape, params.base + params.depth(column));
+            let seen = visible(shape, params, params.base + params.depth(column));
             for head in 0..heads {
                 let chunks = &partial[(column * heads + head) * row..][..row];
-                let used = || {
-                    let range = first as usize / KV_CHUNK..=last as usize / KV_CHUNK;
-                    range.map(|chunk| &chunks[chunk * (dim + 2)..][..dim + 2])
-                };
+                let used = || seen.chunks().map(|chunk| &chunks[chunk as usize * (dim + 2)..][..dim + 2]);
                 let maximum = used().fold(f32::NEG_INFINITY, |maximum, chunk| maximum.max(chunk[dim]));
                 let out = &mut out[(column * heads + head) * dim..][..dim];
                 out.fill(0.0);

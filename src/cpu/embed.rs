@@ -5,7 +5,7 @@ use crate::plan::{BufferId, MatrixPart, Params};
 use crate::weights::decode::decode_block;
 use crate::weights::format::BLOCK;
 
-/// `out[c] = scale * weight[token]`, `history[position] = token` where the token's row is in this part.
+/// `out[c] = scale * weight[token]`, `history[slot] = token` where the token's row is in this part.
 pub(super) fn embed(
     weight: &MatrixPart,
     history: BufferId,
@@ -16,13 +16,12 @@ pub(super) fn embed(
 ) {
     let width = weight.cols as usize;
     for column in 0..params.live_cols as usize {
-        let token = buffers.words(BufferId::TOKENS)[params.token_at as usize + column];
+        let token = buffers.words(BufferId::TOKENS)[(params.token_at + params.nodes[column]) as usize];
         if token < weight.first_row || token >= weight.first_row + weight.rows {
             continue;
         }
         let row = (token - weight.first_row) as usize;
-        let position = (params.base + params.depth(column)) as usize;
-        buffers.words_mut(history)[position] = token;
+        buffers.words_mut(history)[params.own_slot(column) as usize] = token;
         buffers.with_floats(out, |out, buffers| {
             let quants = buffers.words(weight.quants);
             let scales = buffers.words(weight.scales);

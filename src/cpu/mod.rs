@@ -7,10 +7,12 @@ mod activation;
 mod attention;
 mod attention_combine;
 mod buffers;
+mod compact;
 mod embed;
 mod matvec;
 mod rms_norm;
 mod rope_kv;
+mod row_stats;
 mod sample;
 mod simd;
 
@@ -57,6 +59,10 @@ pub fn run_step(step: &Step, params: &Params, buffers: &mut Buffers) {
         }
         Step::Sample { logits, history, vocabulary } => {
             sample::sample(*logits, *history, *vocabulary, params, buffers);
+        }
+        Step::RowStats { logits, vocabulary } => row_stats::row_stats(*logits, *vocabulary, params, buffers),
+        Step::Compact { buffer, rows, capacity, words } => {
+            compact::compact(*buffer, *rows, *capacity, *words, params, buffers);
         }
     }
 }
@@ -141,6 +147,8 @@ impl Executor for CpuExecutor {
     }
 
     fn read(&self, buffer: BufferId, offset: usize, words: usize) -> LocalFuture<'_, Result<Vec<u32>>> {
+        self.submits.set(self.submits.get() + 1);
+        self.reads.set(self.reads.get() + 1);
         let out = self.buffers.borrow().words(buffer)[offset..offset + words].to_vec();
         Box::pin(async move { Ok(out) })
     }

@@ -31,7 +31,7 @@ pub(super) fn rope_kv(
     let stride = (heads + 2 * kv_heads) * dim;
     for column in 0..params.live_cols as usize {
         let position = (params.base + params.depth(column)) as usize;
-        let slot = params.base as usize + column;
+        let slot = params.own_slot(column) as usize;
         for head in 0..heads + 2 * kv_heads {
             let start = column * stride + head * dim;
             let mut vector = buffers.floats(tensors.qkv)[start..start + dim].to_vec();

@@ -24,14 +24,8 @@ pub(super) fn sample(logits: BufferId, history: BufferId, vocabulary: u32, param
 fn recent_tokens(history: BufferId, column: usize, params: &Params, buffers: &Buffers) -> Vec<u32> {
     let position = params.base + params.depth(column);
     let count = params.penalty_last_n.min(position + 1);
-    let token_of = |position: u32| {
-        if position < params.base {
-            return buffers.words(history)[position as usize];
-        }
-        let ancestor = params.slot(column, position) - params.base;
-        buffers.words(BufferId::TOKENS)[(params.token_at + ancestor) as usize]
-    };
-    (position + 1 - count..=position).map(token_of).collect()
+    let history = buffers.words(history);
+    (position + 1 - count..=position).map(|position| history[params.slot(column, position) as usize]).collect()
 }
 
 /// Bias, penalties and temperature.

@@ -1,7 +1,7 @@
 //! The kernels: their texts, the permutations there are of each, and what the host must know of them, read from the text.
 
 use super::preprocess::{Defines, preprocess};
-use crate::plan::{Gate, KV_CHUNK};
+use crate::plan::{Gate, KV_CHUNK, ROW_STATS_WORDS, TOP};
 use crate::weights::format::Layout;
 
 macro_rules! kernels {
@@ -29,7 +29,8 @@ macro_rules! kernels {
 
 kernels!(
     Embed "embed", RmsNorm "rms_norm", Matvec "matvec", RopeKv "rope_kv", Attention "attention",
-    AttentionCombine "attention_combine", Activation "activation", Sample "sample"
+    AttentionCombine "attention_combine", Activation "activation", Sample "sample",
+    RowStats "row_stats", Compact "compact"
 );
 
 /// The number after `marker` in a shader's text, at compile time, so that host and shader cannot drift apart.
@@ -60,6 +61,8 @@ const fn u32_after(text: &str, marker: &str) -> u32 {
 pub(super) const EMBED_WORKGROUP: u32 = u32_after(Kernel::Embed.source(), "const WORKGROUP: u32 = ");
 /// Elements that one workgroup of `activation` computes.
 pub(super) const ACTIVATION_WORKGROUP: u32 = u32_after(Kernel::Activation.source(), "const WORKGROUP: u32 = ");
+/// Words of a slot that one workgroup of `compact` moves.
+pub(super) const COMPACT_WORKGROUP: u32 = u32_after(Kernel::Compact.source(), "const WORKGROUP: u32 = ");
 /// Largest head that the attention kernels have room for.
 pub(super) const MAX_HEAD_DIM: u32 = u32_after(Kernel::Attention.source(), "const MAX_HEAD_DIM: u32 = ");
 
@@ -69,6 +72,8 @@ const _: () = {
     assert!(u32_after(Kernel::RopeKv.source(), "const MAX_HEAD_DIM: u32 = ") == MAX_HEAD_DIM, "rope_kv.wgsl");
     let recent = u32_after(Kernel::Sample.source(), "const MAX_RECENT: u32 = ");
     assert!(recent as usize == crate::sampling::MAX_PENALTY_TOKENS, "sample.wgsl");
+    assert!(u32_after(Kernel::RowStats.source(), "const TOP: u32 = ") as usize == TOP, "row_stats.wgsl");
+    assert!(u32_after(Kernel::RowStats.source(), "const WORDS: u32 = ") as usize == ROW_STATS_WORDS, "row_stats.wgsl");
     let candidates = u32_after(Kernel::Sample.source(), "const CANDIDATES: u32 = ");
     assert!(candidates * Geometry::SOFTWARE.sample_threads >= recent, "sample.wgsl keeps recent tokens in its scratch");
 };
@@ -82,7 +87,7 @@ pub struct Geometry {
     pub lanes: u32,
     /// Rows a thread works on.
     pub rows: u32,
-    /// Threads that share a row of logits in `sample`.
+    /// Threads that share a row of logits in `sample` and `row_stats`.
     pub sample_threads: u32,
 }
 
@@ -120,6 +125,10 @@ pub enum KernelKey {
     Activation(bool),
     /// By the threads that share a row.
     Sample(u32),
+    /// By the threads that share a row.
+    RowStats(u32),
+    /// One text.
+    Compact,
 }
 
 impl KernelKey {
@@ -139,6 +148,8 @@ impl KernelKey {
             KernelKey::AttentionCombine => Kernel::AttentionCombine,
             KernelKey::Activation(_) => Kernel::Activation,
             KernelKey::Sample(_) => Kernel::Sample,
+            KernelKey::RowStats(_) => Kernel::RowStats,
+            KernelKey::Compact => Kernel::Compact,
         }
     }
 
@@ -151,6 +162,7 @@ impl KernelKey {
             }
             KernelKey::Activation(silu) => format!("activation {}", if silu { "SILU" } else { "GELU_TANH" }),
             KernelKey::Sample(threads) => format!("sample (threads {threads})"),
+            KernelKey::RowStats(threads) => format!("row_stats (threads {threads})"),
             other => other.kernel().name().to_owned(),
         }
     }
@@ -176,7 +188,9 @@ impl KernelKey {
                     defines.insert("REDUCE", 1);
                 }
             }
-            KernelKey::Sample(threads) => drop(defines.insert("SAMPLE_THREADS", threads)),
+            KernelKey::Sample(threads) | KernelKey::RowStats(threads) => {
+                defines.insert("SAMPLE_THREADS", threads);
+            }
             KernelKey::Activation(true) => drop(defines.insert("SILU", 1)),
             _ => {}
         }
@@ -193,6 +207,8 @@ impl KernelKey {
             KernelKey::Activation(true),
             KernelKey::Activation(false),
             KernelKey::Sample(geometry.sample_threads),
+            KernelKey::RowStats(geometry.sample_threads),
+            KernelKey::Compact,
         ];
         for layout in Layout::ALL {
             keys.push(KernelKey::Embed(layout));

@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 pub(super) type Defines = BTreeMap<&'static str, u32>;
 
 /// Shared pieces by name.
-const SHARED: [(&str, &str); 3] = [
+const SHARED: [(&str, &str); 5] = [
     ("params", include_str!("../../shaders/shared/params.wgsl")),
     ("layouts", include_str!("../../shaders/shared/layouts.wgsl")),
+    ("order", include_str!("../../shaders/shared/order.wgsl")),
+    ("seen", include_str!("../../shaders/shared/seen.wgsl")),
     ("rng", include_str!("../../shaders/shared/rng.wgsl")),
 ];
 

@@ -8,7 +8,8 @@ use super::poll::Signal;
 use super::steps::{Grid, KeyOf, Lowered, lower};
 use crate::error::{Error, Result};
 use crate::plan::{
-    BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, Params, Plan, PlanId, Step, Submission, TOKENS_WORDS, Ticket,
+    BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, MAX_NODES, Params, Plan, PlanId, ROW_STATS_WORDS, Step, Submission,
+    TOKENS_WORDS, Ticket,
 };
 use crate::sampling::{MAX_LOGIT_BIAS, MAX_PENALTY_TOKENS};
 use std::rc::Rc;
@@ -40,6 +41,8 @@ pub(super) struct Prepared {
     all: bool,
     logits: bool,
     samples: bool,
+    /// It writes row statistics.
+    stats: bool,
 }
 
 /// A submission that is not finished yet.
@@ -72,6 +75,7 @@ impl GpuExecutor {
             all: false,
             logits: false,
             samples: false,
+            stats: false,
         };
         for (index, step) in plan.steps.iter().enumerate() {
             let wrong = |reason: String| refuse(&plan.label, format!("step {index}: {reason}"));
@@ -93,6 +97,7 @@ impl GpuExecutor {
             prepared.all |= lowered.columns == Columns::All;
             prepared.logits |= lowered.columns == Columns::Logits;
             prepared.samples |= matches!(step, Step::Sample { .. });
+            prepared.stats |= matches!(step, Step::RowStats { .. });
             let slot = &mut fixed_words[index * SLOT_BYTES as usize / 4..][..FIXED_BYTES as usize / 4];
             place_fixed(&lowered, &pipelines[0], slot).map_err(wrong)?;
             prepared.dispatches.push(Dispatch {
@@ -301,7 +306,7 @@ fn place_fixed(lowered: &Lowered, pipeline: &Pipeline, slot: &mut [u32]) -> Resu
 
 /// Everything in the params that kernels use as an index or a count.
 fn check_params(plan: &Prepared, params: &Params) -> Result<(), String> {
-    let Params { live_cols, base, token_at, logit_first, logit_cols, sample_at, .. } = *params;
+    let Params { live_cols, base, token_at, logit_first, logit_cols, sample_at, stats_at, .. } = *params;
     let within = |at: u32, count: u32, room: u64| u64::from(at) + u64::from(count) <= room;
     let most = if plan.all { plan.bucket } else { MAX_COLUMNS as u32 };
     if live_cols == 0 || live_cols > most {
@@ -310,26 +315,47 @@ fn check_params(plan: &Prepared, params: &Params) -> Result<(), String> {
     if plan.logits && logit_cols > plan.bucket {
         return Err(format!("logit_cols is {logit_cols}, expected at most {}", plan.bucket));
     }
-    if !within(base, live_cols, plan.positions) {
-        return Err(format!("{base} + {live_cols} tokens, there is room for {}", plan.positions));
+    let mut run = 0u32;
+    let mut path = 0u32;
+    for (column, (&node, &mask)) in params.nodes.iter().zip(&params.ancestors).enumerate().take(live_cols as usize) {
+        if node >= MAX_NODES as u32 || mask >> node != 1 {
+            return Err(format!(
+                "ancestors of column {column}, node {node}, are {mask:#b}: expected itself and earlier ones"
+            ));
+        }
+        if run >> node & 1 == 1 {
+            return Err(format!("node {node} stands in more than one column"));
+        }
+        run |= 1 << node;
+        path |= mask;
+    }
+    // A position is never beyond its slot, and every node of a path comes before the path's last.
+    let nodes = u32::BITS - path.leading_zeros();
+    if !within(base, nodes, plan.positions) {
+        return Err(format!("{base} + {nodes} tokens, there is room for {}", plan.positions));
     }
     if !within(logit_first, logit_cols, live_cols.into()) {
         return Err(format!("logits of columns {logit_first} + {logit_cols} of {live_cols}"));
     }
     let tokens = TOKENS_WORDS as u64;
-    if !within(token_at, live_cols, tokens) || !within(sample_at, logit_cols, tokens) {
+    if !within(token_at, nodes, tokens) || !within(sample_at, logit_cols, tokens) {
         return Err(format!("token_at {token_at}, sample_at {sample_at}, TOKENS has {tokens} words"));
     }
-    if plan.samples && logit_cols > 0 && sample_at < token_at + live_cols && token_at < sample_at + logit_cols {
+    let needed = |word: u32| word >= token_at && path.checked_shr(word - token_at).unwrap_or(0) & 1 == 1;
+    if plan.samples && (sample_at..sample_at + logit_cols).any(needed) {
         return Err(format!("samples at {sample_at} would overwrite the tokens of the pass at {token_at}"));
+    }
+    if plan.stats {
+        let words = logit_cols * ROW_STATS_WORDS as u32;
+        if !within(stats_at, words, tokens) {
+            return Err(format!("stats_at {stats_at} + {words}, TOKENS has {tokens} words"));
+        }
+        if stats_at < sample_at + logit_cols && sample_at < stats_at + words {
+            return Err(format!("statistics at {stats_at} would overwrite the samples of the pass at {sample_at}"));
+        }
     }
     if params.bias_count as usize > MAX_LOGIT_BIAS || params.penalty_last_n as usize > MAX_PENALTY_TOKENS {
         return Err(format!("bias_count {}, penalty_last_n {}", params.bias_count, params.penalty_last_n));
-    }
-    for (column, &mask) in params.ancestors.iter().enumerate().take(live_cols as usize) {
-        if mask >> column != 1 {
-            return Err(format!("ancestors of column {column} are {mask:#b}: expected itself and earlier ones"));
-        }
     }
     Ok(())
 }

@@ -55,7 +55,8 @@ impl Grid {
             Grid::ColumnsBy(rows) => (columns, rows, 1),
             Grid::ByColumns(groups) => (groups, columns, 1),
             Grid::Chunks(heads) => {
-                let end = params.base + params.live_cols;
+                let deepest = (0..params.live_cols as usize).map(|column| params.depth(column)).max().unwrap_or(0);
+                let end = params.base + deepest + 1;
                 (end.div_ceil(crate::plan::KV_CHUNK as u32), heads, columns)
             }
             Grid::Folded(groups) => {
@@ -198,6 +199,29 @@ pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowe
             columns: Columns::Logits,
             positions: u64::MAX,
         },
+        Step::RowStats { logits, vocabulary } => Lowered {
+            key: KeyOf::One(KernelKey::RowStats(geometry.sample_threads)),
+            uses: vec![
+                Use::of("logits", *logits, &[bucket, positive(*vocabulary, "vocabulary")?]),
+                Use::of("tokens", BufferId::TOKENS, &[crate::plan::TOKENS_WORDS as u32]),
+            ],
+            fixed: vec![("vocabulary", *vocabulary)],
+            grid: Grid::ColumnsBy(1),
+            columns: Columns::Logits,
+            positions: u64::MAX,
+        },
+        Step::Compact { buffer, rows, capacity, words } => {
+            let row_words =
+                positive(*rows, "rows")?.checked_mul(positive(*words, "words")?).ok_or("rows * words overflows")?;
+            Lowered {
+                key: KeyOf::One(KernelKey::Compact),
+                uses: vec![Use::of("cache", *buffer, &[*rows, *capacity, *words])],
+                fixed: vec![("rows", *rows), ("capacity", *capacity), ("words", *words)],
+                grid: Grid::Folded(row_words.div_ceil(kernels::COMPACT_WORKGROUP)),
+                columns: Columns::All,
+                positions: (*capacity).into(),
+            }
+        }
     };
     if lowered.grid.fits() { Ok(lowered) } else { Err(format!("grid {:?} is too large", lowered.grid)) }
 }

@@ -7,10 +7,11 @@ use super::memory::MemoryPlan;
 use super::tensors::{Layer, Matrix, Tensors, specify};
 use crate::error::{Error, Result};
 use crate::plan::{
-    AttentionShape, BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, Params, Plan, PlanId, Step,
+    AttentionShape, BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MAX_NODES, Params, Plan, PlanId, Step,
 };
 use crate::weights::gguf::{Gguf, GgufReader};
 use std::cell::Cell;
+use std::rc::Rc;
 
 /// A model that is ready to run.
 pub struct Model {
@@ -21,17 +22,31 @@ pub struct Model {
     /// What it takes.
     pub memory: MemoryPlan,
     /// Tokens in its KV cache.
-    pub kv: KvTokens,
+    pub kv: Rc<KvTokens>,
     /// (columns, vocabulary) f32 of the last pass with a head.
     pub logits: BufferId,
     /// Keys and values by layer: (kv_heads, capacity, head_dim/2) packed halves.
     pub caches: Vec<[BufferId; 2]>,
+    /// (capacity) u32: tokens by KV slot.
+    pub history: BufferId,
     /// Embedding and layers by column bucket.
     bodies: [PlanId; COLUMN_BUCKETS.len()],
+    /// What comes after the layers, which a model that exits early shares.
+    ends: Ends,
+    recorder: Rc<Recorder>,
+    tensors: Rc<Tensors<Matrix, BufferId>>,
+    /// An accepted path that is still scattered: slot of its root, mask of its last node.
+    pending: Rc<Cell<Option<(usize, u32)>>>,
+}
+
+/// The plans of a model that do not depend on the number of layers.
+#[derive(Clone, Copy)]
+struct Ends {
     /// Final norm and head by column bucket.
     heads: [PlanId; COLUMN_BUCKETS.len()],
     sample: PlanId,
-    pending: Cell<Option<(usize, u32)>>,
+    row_stats: PlanId,
+    compact: PlanId,
 }
 
 impl Model {
@@ -78,58 +93,80 @@ impl Model {
         memory: MemoryPlan,
         executor: &dyn Executor,
     ) -> Result<Model> {
-        let recorder = Recorder::new(&config, &tensors, context + MAX_COLUMNS, executor).await?;
-        let mut bodies = [PlanId(0); COLUMN_BUCKETS.len()];
-        let mut heads = bodies;
-        for (index, &bucket) in COLUMN_BUCKETS.iter().enumerate() {
-            let plan = |part: &str, steps| Plan { label: format!("{part}, {bucket} columns"), bucket, steps };
-            bodies[index] = executor.prepare(plan("body", recorder.body(&tensors)))?;
-            heads[index] = executor.prepare(plan("head", recorder.head(&tensors)))?;
-        }
-        let sample = executor.prepare(Plan {
-            label: "sample".to_owned(),
-            bucket: MAX_COLUMNS,
-            steps: vec![recorder.sample()],
-        })?;
-        let (logits, caches) = (recorder.logits, recorder.caches);
+        let recorder = Recorder::new(&config, &tensors, context + MAX_NODES, executor).await?;
+        let bodies = by_bucket(executor, "body", || recorder.body(&tensors, config.layers))?;
+        let plan = |label: &str, bucket, step| executor.prepare(Plan { label: label.to_owned(), bucket, steps: step });
+        let ends = Ends {
+            heads: by_bucket(executor, "head", || recorder.head(&tensors))?,
+            sample: plan("sample", MAX_COLUMNS, vec![recorder.sample()])?,
+            row_stats: plan("row statistics", MAX_COLUMNS, vec![recorder.row_stats()])?,
+            compact: plan("compact", 1, recorder.compact())?,
+        };
         Ok(Model {
             config,
             context,
             memory,
-            kv: KvTokens::default(),
-            logits,
-            caches,
+            kv: Rc::default(),
+            logits: recorder.logits,
+            caches: recorder.caches.clone(),
+            history: recorder.history,
             bodies,
-            heads,
-            sample,
-            pending: Cell::default(),
+            ends,
+            recorder: Rc::new(recorder),
+            tensors: Rc::new(tensors),
+            pending: Rc::default(),
+        })
+    }
+
+    /// The same model with only its first `layers` layers before the final norm and the head: a drafter without weights of
+    /// its own (Draft & Verify, arXiv 2309.08168, keeps other layers). It shares weights, activations, logits, history,
+    /// caches and what is known of them, so what either model put into its layers both have, and a path that is still
+    /// scattered is moved together by whichever runs first; it costs plans and no buffer.
+    /// Fails where there are fewer layers. The plans live after those of the whole model: an [`Executor::release`] to a
+    /// mark taken before this call drops them and nothing that is shared.
+    pub async fn exit_after(&self, layers: usize, executor: &dyn Executor) -> Result<Model> {
+        if layers == 0 || layers > self.config.layers {
+            let expected = format!("1 to {}", self.config.layers);
+            return Err(Error::BadOption { name: "exit layer".to_owned(), found: layers.to_string(), expected });
+        }
+        let mark = executor.mark();
+        let label = format!("body of {layers} layers");
+        let bodies = by_bucket(executor, &label, || self.recorder.body(&self.tensors, layers));
+        if bodies.is_err() {
+            executor.release(mark);
+        }
+        Ok(Model {
+            config: ModelConfig { layers, ..self.config.clone() },
+            context: self.context,
+            memory: MemoryPlan::nothing(self.context),
+            kv: Rc::clone(&self.kv),
+            logits: self.logits,
+            caches: self.caches[..layers].to_vec(),
+            history: self.history,
+            bodies: bodies?,
+            ends: self.ends,
+            recorder: Rc::clone(&self.recorder),
+            tensors: Rc::clone(&self.tensors),
+            pending: Rc::clone(&self.pending),
         })
     }
 
     /// Slots of the KV cache.
     pub fn capacity(&self) -> usize {
-        self.context + MAX_COLUMNS
+        self.context + MAX_NODES
     }
 
     /// Notes that of a tree rooted at slot `base` the path of this mask was accepted: its keys and values are moved together
     /// before the next pass.
     pub fn accept_path(&self, base: usize, mask: u32) {
-        self.pending.set((mask & (mask + 1) != 0).then_some((base, mask)));
+        self.pending.set((mask & mask.wrapping_add(1) != 0).then_some((base, mask)));
     }
 
-    /// The run that moves what [`Model::accept_path`] noted; it must come before any other pass.
+    /// The run that moves what [`Model::accept_path`] noted; it must come before any other pass. `None` where there is
+    /// nothing to move, or it was rolled back meanwhile.
     pub fn take_pending(&self) -> Option<(PlanId, Params)> {
-        self.pending.take().and_then(|(base, mask)| self.compact(base, mask))
-    }
-
-    /// STUB
-    pub fn compact(&self, _base: usize, _mask: u32) -> Option<(PlanId, Params)> {
-        None
-    }
-
-    /// STUB
-    pub fn stats(&self, params: Params) -> (PlanId, Params) {
-        (self.sample, params)
+        let (base, mask) = self.pending.take().filter(|&(base, _)| self.kv.len() > base + 1)?;
+        self.compact(base, mask)
     }
 
     /// Passes that bring the `count` tokens at `TOKENS[0..]` into the cache from slot `base` on; no logits.
@@ -143,18 +180,51 @@ impl Model {
         let bucket = |columns: u32| COLUMN_BUCKETS.iter().position(|&bucket| bucket >= columns as usize).unwrap_or(0);
         let mut runs = vec![(self.bodies[bucket(params.live_cols)], params)];
         if params.logit_cols > 0 {
-            runs.push((self.heads[bucket(params.logit_cols)], params));
+            runs.push((self.ends.heads[bucket(params.logit_cols)], params));
             if sample {
-                runs.push((self.sample, params));
+                runs.push((self.ends.sample, params));
             }
         }
         runs
     }
+
+    /// Statistics of the rows that a pass sampled, to be run after it with its params: to `TOKENS[params.stats_at..]`.
+    pub fn stats(&self, params: Params) -> (PlanId, Params) {
+        (self.ends.row_stats, params)
+    }
+
+    /// Makes an accepted path contiguous in all caches and the history: `base` is the slot of the round's root, `mask` that
+    /// of the path's last node. `None` where it lies so already. Run it once, before anything else uses the slots.
+    pub fn compact(&self, base: usize, mask: u32) -> Option<(PlanId, Params)> {
+        assert!(mask & 1 == 1, "a path starts at the root");
+        let mut params = Params::chain(1, base, 0);
+        (params.ancestors[0], params.nodes[0]) = (mask, mask.ilog2());
+        (mask & mask.wrapping_add(1) != 0).then_some((self.ends.compact, params))
+    }
+
+    /// The first `columns` rows of logits as the last pass left them, (columns, vocabulary): a submit and a map.
+    pub async fn rows(&self, executor: &dyn Executor, columns: usize) -> Result<Vec<f32>> {
+        let words = executor.read(self.logits, 0, columns * self.config.vocabulary).await?;
+        Ok(words.into_iter().map(f32::from_bits).collect())
+    }
+}
+
+/// A plan for each column bucket.
+fn by_bucket(
+    executor: &dyn Executor,
+    part: &str,
+    steps: impl Fn() -> Vec<Step>,
+) -> Result<[PlanId; COLUMN_BUCKETS.len()]> {
+    let mut plans = [PlanId(0); COLUMN_BUCKETS.len()];
+    for (plan, &bucket) in plans.iter_mut().zip(&COLUMN_BUCKETS) {
+        *plan = executor.prepare(Plan { label: format!("{part}, {bucket} columns"), bucket, steps: steps() })?;
+    }
+    Ok(plans)
 }
 
 /// Buffers of a pass, and the steps over them.
-struct Recorder<'a> {
-    config: &'a ModelConfig,
+struct Recorder {
+    config: ModelConfig,
     /// (columns, width) f32: the residual stream
     x: BufferId,
     /// (columns, width) f32: normed input of a matrix, or what is added through a post-norm
@@ -171,7 +241,7 @@ struct Recorder<'a> {
     inner: BufferId,
     /// (columns, vocabulary) f32
     logits: BufferId,
-    /// (capacity) u32
+    /// (capacity) u32: tokens by KV slot
     history: BufferId,
     /// (capacity, head_dim/2, 2) f32: global, local
     rope: [BufferId; 2],
@@ -180,13 +250,13 @@ struct Recorder<'a> {
     shape: AttentionShape,
 }
 
-impl<'a> Recorder<'a> {
+impl Recorder {
     async fn new(
-        config: &'a ModelConfig,
+        config: &ModelConfig,
         tensors: &Tensors<Matrix, BufferId>,
         capacity: usize,
         executor: &dyn Executor,
-    ) -> Result<Recorder<'a>> {
+    ) -> Result<Recorder> {
         let columns = |label: &str, width: usize| executor.alloc(label, MAX_COLUMNS * width);
         let [q, k, v] = config.qkv_rows();
         let shape = AttentionShape {
@@ -215,7 +285,7 @@ impl<'a> Recorder<'a> {
             .map(|_| Ok([executor.alloc("keys", cache_words)?, executor.alloc("values", cache_words)?]))
             .collect::<Result<_>>()?;
         Ok(Recorder {
-            config,
+            config: config.clone(),
             x: columns("stream", config.width)?,
             h: columns("normed", config.width)?,
             qkv: columns("qkv", q + k + v)?,
@@ -231,11 +301,12 @@ impl<'a> Recorder<'a> {
         })
     }
 
-    fn body(&self, tensors: &Tensors<Matrix, BufferId>) -> Vec<Step> {
+    /// Embedding and the first `layers` layers.
+    fn body(&self, tensors: &Tensors<Matrix, BufferId>, layers: usize) -> Vec<Step> {
         let scale = self.config.embedding_scale();
         let embed = |&weight| Step::Embed { weight, history: self.history, out: self.x, scale };
         let mut steps: Vec<Step> = tensors.embedding.iter().map(embed).collect();
-        for (index, layer) in tensors.layers.iter().enumerate() {
+        for (index, layer) in tensors.layers.iter().enumerate().take(layers) {
             self.attention(&mut steps, index, layer);
             self.feed_forward(&mut steps, layer);
         }
@@ -326,5 +397,17 @@ impl<'a> Recorder<'a> {
 
     fn sample(&self) -> Step {
         Step::Sample { logits: self.logits, history: self.history, vocabulary: self.config.vocabulary as u32 }
+    }
+
+    fn row_stats(&self) -> Step {
+        Step::RowStats { logits: self.logits, vocabulary: self.config.vocabulary as u32 }
+    }
+
+    /// Everything that a tree scatters over the slots of its nodes.
+    fn compact(&self) -> Vec<Step> {
+        let AttentionShape { kv_heads, capacity, head_dim, .. } = self.shape;
+        let cache = |&buffer| Step::Compact { buffer, rows: kv_heads, capacity, words: head_dim / 2 };
+        let history = Step::Compact { buffer: self.history, rows: 1, capacity, words: 1 };
+        self.caches.iter().flatten().map(cache).chain([history]).collect()
     }
 }

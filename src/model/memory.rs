@@ -3,7 +3,7 @@
 use super::config::ModelConfig;
 use super::tensors::{MatrixSpec, Tensors, VectorSpec, specify};
 use crate::error::{Error, Result};
-use crate::plan::{Executor, KV_CHUNK, MAX_COLUMNS};
+use crate::plan::{Executor, KV_CHUNK, MAX_COLUMNS, MAX_NODES};
 use crate::weights::gguf::Gguf;
 
 /// Bytes by purpose.
@@ -27,7 +27,7 @@ impl MemoryPlan {
     /// Of one model at a context length.
     pub fn new(config: &ModelConfig, tensors: &Tensors<MatrixSpec, VectorSpec>, context: usize) -> MemoryPlan {
         let columns = MAX_COLUMNS as u64;
-        let capacity = (context + MAX_COLUMNS) as u64;
+        let capacity = (context + MAX_NODES) as u64;
         let layer_bytes = tensors.layers.iter().map(|layer| {
             let matrices = layer.qkv.iter().chain(&layer.gate_up).chain([&layer.attn_output, &layer.down]);
             let vectors = [Some(&layer.attn_norm), Some(&layer.ffn_norm), layer.qk_norm.as_ref()];
@@ -52,6 +52,18 @@ impl MemoryPlan {
             activations_bytes,
             total_bytes: weights_bytes + kv_bytes + activations_bytes,
             largest_buffer_bytes: cache.max(partial).max(logits).max(rope),
+            context_tokens: context,
+        }
+    }
+
+    /// Of a model that has no buffers of its own.
+    pub(super) const fn nothing(context: usize) -> MemoryPlan {
+        MemoryPlan {
+            weights_bytes: 0,
+            kv_bytes: 0,
+            activations_bytes: 0,
+            total_bytes: 0,
+            largest_buffer_bytes: 0,
             context_tokens: context,
         }
     }

@@ -4,6 +4,7 @@
 //! would bias a ratio rule from its second round on: a later decision has already looked at the noise (methods.md §3.5.7).
 
 use crate::sampling::pcg4d;
+use std::cell::RefCell;
 
 /// What a draw decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +91,89 @@ impl Chance for KeyedChance {
     }
 }
 
+/// A branch below this probability is not walked: rounding makes some that are not there.
+const NO_BRANCH: f64 = 1e-12;
+
+/// Every branch of what a run draws, one run at a time: for proofs by enumeration. A run that asks twice with one key before
+/// [`Branches::next_round`] panics, since keyed draws would be the same there.
+#[derive(Debug, Default)]
+pub struct Branches {
+    taken: Vec<Decision>,
+    at: usize,
+    keys: Vec<Key>,
+}
+
+#[derive(Debug)]
+struct Decision {
+    /// Branches of positive probability, the one that is being walked last.
+    left: Vec<(usize, f64)>,
+}
+
+impl Branches {
+    /// Calls `run` once for each sequence of decisions that it can come to; `seen` gets the probability and what `run` gave.
+    pub fn walk<T>(mut run: impl FnMut(&RefCell<Branches>) -> T, mut seen: impl FnMut(f64, T)) {
+        let branches = RefCell::new(Branches::default());
+        loop {
+            let value = run(&branches);
+            let mut all = branches.borrow_mut();
+            let probability =
+                all.taken.iter().filter_map(|decision| decision.left.last()).map(|branch| branch.1).product();
+            seen(probability, value);
+            if !all.advance() {
+                return;
+            }
+        }
+    }
+
+    /// Keys of the round before may come again.
+    pub fn next_round(&mut self) {
+        self.keys.clear();
+    }
+
+    /// A decision without a key.
+    pub fn choose(&mut self, weights: &[f64]) -> usize {
+        if self.at == self.taken.len() {
+            let total: f64 = weights.iter().sum();
+            let shares = weights.iter().map(|weight| weight / total).enumerate();
+            let left: Vec<_> = shares.filter(|&(_, share)| share > NO_BRANCH).collect();
+            assert!(!left.is_empty(), "nothing to choose from: {weights:?}");
+            self.taken.push(Decision { left });
+        }
+        self.at += 1;
+        self.taken[self.at - 1].left.last().map_or(0, |branch| branch.0)
+    }
+
+    fn advance(&mut self) -> bool {
+        (self.at, self.keys) = (0, Vec::new());
+        while let Some(mut last) = self.taken.pop() {
+            last.left.pop();
+            if !last.left.is_empty() {
+                self.taken.push(last);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn once(&mut self, key: Key) {
+        assert!(!self.keys.contains(&key), "{key:?} twice in a round");
+        self.keys.push(key);
+    }
+}
+
+impl Chance for Branches {
+    fn bernoulli(&mut self, key: Key, p: f64) -> bool {
+        self.once(key);
+        let p = p.clamp(0.0, 1.0);
+        self.choose(&[1.0 - p, p]) == 1
+    }
+
+    fn categorical(&mut self, key: Key, weights: &[f64]) -> usize {
+        self.once(key);
+        self.choose(weights)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +191,32 @@ mod tests {
         let first = chance.uniform(key(1, Purpose::Accept));
         assert!(chance.uniform(key(1, Purpose::Emit)) != first && chance.uniform(key(2, Purpose::Accept)) != first);
         assert_eq!(chance.uniform(key(1, Purpose::Accept)), first, "the same key gives the same draw");
+    }
+
+    #[test]
+    fn every_branch_is_walked_once() {
+        let key = |slot| Key { node: 0, slot, purpose: Purpose::Accept };
+        let mut all = Vec::new();
+        let run = |chance: &RefCell<Branches>| {
+            let mut chance = chance.borrow_mut();
+            match chance.bernoulli(key(0), 0.25) {
+                true => Some(chance.categorical(key(1), &[1.0, 0.0, 3.0])),
+                false => None,
+            }
+        };
+        Branches::walk(run, |probability, value| all.push((value, probability)));
+        all.sort_by_key(|branch| branch.0);
+        assert_eq!(all, [(None, 0.75), (Some(0), 0.0625), (Some(2), 0.1875)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "twice in a round")]
+    fn a_key_that_comes_again_is_noticed() {
+        let key = Key { node: 0, slot: 0, purpose: Purpose::Emit };
+        let run = |chance: &RefCell<Branches>| {
+            chance.borrow_mut().categorical(key, &[1.0, 1.0]);
+            chance.borrow_mut().categorical(key, &[1.0, 1.0])
+        };
+        Branches::walk(run, |_, _| {});
     }
 }

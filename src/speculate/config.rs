@@ -4,14 +4,12 @@ use super::contract;
 use super::methods::{self, METHODS, Setup};
 use super::round::{Parts, Speculator};
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::plan::MAX_NODES;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 /// Drafters of `auto`, in their order: all that need no download; a draft model, if one is loaded, comes last.
-pub const AUTO_DRAFTERS: [&str; 1] = ["ngram"];
+pub const AUTO_DRAFTERS: [&str; 2] = ["suffix", "recycling"];
 /// Most characters of `corpus`.
 const MAX_CORPUS_BYTES: usize = 16 << 20;
 
@@ -33,6 +31,8 @@ pub struct SpeculationConfig {
     pub tree: String,
     /// The selector among drafters.
     pub select: String,
+    /// What draft models look at of their cache.
+    pub kv: String,
     /// Tokens to draft a round at most, 0 to 31; `None` leaves it to policy and drafter.
     pub num_speculative_tokens: Option<usize>,
     /// The text that the drafter `corpus` copies from.
@@ -47,11 +47,12 @@ impl Default for SpeculationConfig {
         SpeculationConfig {
             drafter: None,
             accept: "auto".to_owned(),
-            length: "fixed".to_owned(),
+            length: "goodput".to_owned(),
             estimator: "auto".to_owned(),
             stop_at: "none".to_owned(),
             tree: "chain".to_owned(),
             select: "cascade".to_owned(),
+            kv: "full".to_owned(),
             num_speculative_tokens: None,
             corpus: None,
             options: BTreeMap::new(),
@@ -71,10 +72,7 @@ impl SpeculationConfig {
             let model = draft_model.then_some("model");
             return Ok(AUTO_DRAFTERS.into_iter().chain(model).map(str::to_owned).collect());
         };
-        let needs_model = |name: &&String| {
-            methods::find("drafter", methods::split(name).0).is_some_and(|method| method.needs.contains("draft model"))
-        };
-        match names.iter().find(needs_model) {
+        match names.iter().find(|name| methods::needs_draft_model(name)) {
             Some(name) if !draft_model => Err(Error::BadOption {
                 name: "speculation.drafter".to_owned(),
                 found: name.clone(),
@@ -84,13 +82,16 @@ impl SpeculationConfig {
         }
     }
 
-    /// Makes the parts, with a draft model if one is loaded, and checks that together they keep what the rule promises.
-    pub fn speculator(&self, draft: Option<&Rc<Model>>) -> Result<Speculator> {
-        self.assemble(&Setup { draft, ..Setup::new(self) })
+    /// Layers of the target that the drafter `self` runs, of `layers`; `None` where it is not asked for.
+    pub fn exit_layers(&self, layers: usize) -> Option<usize> {
+        let wanted = self.drafter.iter().flatten().any(|name| name == "self");
+        let given = Setup::new(self).count("self_layers");
+        wanted.then(|| if given == 0 { (2 * layers).div_ceil(3) } else { given.min(layers) })
     }
 
-    /// The same from all that parts may be made from.
-    pub fn assemble(&self, setup: &Setup<'_>) -> Result<Speculator> {
+    /// Makes the parts and checks that together they keep what the rule promises.
+    pub fn speculator(&self, setup: Setup<'_>) -> Result<Speculator> {
+        let setup = Setup { config: self, ..setup };
         let mut names = self.drafters(setup.draft.is_some())?;
         if self.num_speculative_tokens == Some(0) {
             names.clear();
@@ -138,6 +139,7 @@ impl SpeculationConfig {
             "stop_at" => self.stop_at = text()?,
             "tree" => self.tree = text()?,
             "select" => self.select = text()?,
+            "kv" => self.kv = text()?,
             "corpus" => self.corpus = Some(text()?),
             "num_speculative_tokens" => {
                 let count = number(value).filter(|n| n.fract() == 0.0 && (0.0..MAX_NODES as f64).contains(n));
@@ -177,6 +179,7 @@ impl SpeculationConfig {
         setup.rule(&self.accept)?;
         setup.shape(&self.tree)?;
         setup.selector(&self.select)?;
+        setup.kv_view()?;
         if self.corpus.as_ref().is_some_and(|text| text.len() > MAX_CORPUS_BYTES) {
             return Err(Error::BadOption {
                 name: "speculation.corpus".to_owned(),
@@ -190,7 +193,7 @@ impl SpeculationConfig {
 
 /// Every key there is, with what it names.
 fn keys() -> Vec<String> {
-    let named = ["drafter", "accept", "length", "estimator", "stop_at", "tree", "select"];
+    let named = ["drafter", "accept", "length", "estimator", "stop_at", "tree", "select", "kv"];
     let names = named.iter().map(|key| format!("{key}={}", methods::names(key).join("|")));
     let options = METHODS.iter().flat_map(|method| method.options).map(|option| option.key.to_owned());
     names.chain(["num_speculative_tokens".to_owned(), "corpus".to_owned()]).chain(options).collect()
@@ -259,6 +262,7 @@ impl std::convert::From<SpeculationConfig> for Value {
         put("stop_at", config.stop_at.into());
         put("tree", config.tree.into());
         put("select", config.select.into());
+        put("kv", config.kv.into());
         if let Some(count) = config.num_speculative_tokens {
             put("num_speculative_tokens", count.into());
         }

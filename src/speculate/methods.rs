@@ -3,19 +3,43 @@
 use super::accept::{AcceptanceRule, Exactness};
 use super::config::SpeculationConfig;
 use super::drafters::Drafter;
+use super::drafters::suffix_array::SuffixArray;
+use super::kv::KvView;
 use super::length::{AcceptanceEstimator, LengthPolicy};
+use super::memory::Memory;
 use super::select::DraftSelector;
 use super::shapes::TreeShape;
-use super::{accept, drafters, length, select, shapes};
+use super::{accept, drafters, kv, length, select, shapes};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use std::rc::Rc;
 
 /// All methods, by kind and in the order in which they are listed.
 pub static METHODS: &[&Method] = &[
+    &drafters::suffix::METHOD,
+    &drafters::sam::METHOD,
     &drafters::ngram::METHOD,
+    &drafters::recycling::METHOD,
+    &drafters::hierarchy::METHOD,
+    &drafters::corpus::METHOD,
+    &drafters::jacobi::METHOD,
+    &drafters::reuse::METHOD,
     &drafters::model::METHOD,
+    &drafters::self_exit::METHOD,
+    &drafters::nested::METHOD,
+    &drafters::ouroboros::METHOD,
     &accept::match_samples::METHOD,
+    &accept::greedy::METHOD,
+    &accept::rejection::METHOD,
+    &accept::multi_round::METHOD,
+    &accept::swor::METHOD,
+    &accept::kseq::METHOD,
+    &accept::traversal::METHOD,
+    &accept::typical::METHOD,
+    &accept::cactus::METHOD,
+    &accept::fuzzy::METHOD,
+    &accept::adasd::METHOD,
+    &accept::easd::METHOD,
     &length::fixed::METHOD,
     &length::goodput::METHOD,
     &length::heuristic::METHOD,
@@ -36,7 +60,21 @@ pub static METHODS: &[&Method] = &[
     &length::estimators::kld::METHOD,
     &length::estimators::gamma_mlp::METHOD,
     &shapes::chain::METHOD,
+    &shapes::static_tree::METHOD,
+    &shapes::dynamic::METHOD,
+    &shapes::equal_growth::METHOD,
+    &shapes::spine::METHOD,
+    &shapes::delayed::METHOD,
+    &shapes::sequoia::METHOD,
     &select::cascade::METHOD,
+    &select::suffix_score::METHOD,
+    &select::hedge::METHOD,
+    &select::bandit::METHOD,
+    &select::ensemble::METHOD,
+    &select::vote::METHOD,
+    &select::fusion::METHOD,
+    &kv::full::METHOD,
+    &kv::window::METHOD,
 ];
 
 /// A published method, as its own file describes it.
@@ -59,7 +97,7 @@ pub struct Method {
 }
 
 /// A number that a method can be given: `KEY=VALUE`. Keys are unique among all methods.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct OptionSpec {
     /// The key.
     pub key: &'static str,
@@ -93,6 +131,8 @@ pub enum Make {
     Tree(fn(&Setup<'_>) -> Result<Box<dyn TreeShape>>),
     /// [`DraftSelector`]
     Select(fn(&Setup<'_>) -> Result<Box<dyn DraftSelector>>),
+    /// [`KvView`]: plain data, no trait.
+    View(fn(&Setup<'_>) -> KvView),
 }
 
 impl Make {
@@ -106,6 +146,7 @@ impl Make {
             Make::StopAt(_) => "stop_at",
             Make::Tree(_) => "tree",
             Make::Select(_) => "select",
+            Make::View(_) => "kv",
         }
     }
 
@@ -118,6 +159,7 @@ impl Make {
             Make::Estimator(_) => "AcceptanceEstimator",
             Make::Tree(_) => "TreeShape",
             Make::Select(_) => "DraftSelector",
+            Make::View(_) => "KvView",
         }
     }
 }
@@ -132,6 +174,24 @@ impl Method {
     }
 }
 
+/// For `foredraft methods --json`: all that the file says, with the kind and the trait.
+impl serde::Serialize for Method {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut method = serializer.serialize_struct("Method", 9)?;
+        method.serialize_field("kind", self.make.key())?;
+        method.serialize_field("name", self.name)?;
+        method.serialize_field("trait", self.make.trait_name())?;
+        method.serialize_field("about", self.about)?;
+        method.serialize_field("paper", self.paper)?;
+        method.serialize_field("exactness", &self.exactness())?;
+        method.serialize_field("needs", self.needs)?;
+        method.serialize_field("options", self.options)?;
+        method.serialize_field("test", self.test)?;
+        method.end()
+    }
+}
+
 /// What parts are made from.
 #[derive(Clone, Copy)]
 pub struct Setup<'a> {
@@ -141,6 +201,12 @@ pub struct Setup<'a> {
     pub inner: Option<&'a str>,
     /// The draft model, if one is loaded.
     pub draft: Option<&'a Rc<Model>>,
+    /// The target's first layers as a model, if the configuration wants them.
+    pub exit: Option<&'a Rc<Model>>,
+    /// Tokens of `config.corpus`.
+    pub corpus: Option<&'a [u32]>,
+    /// What requests share; without it nothing outlives a request.
+    pub memory: Option<&'a Memory>,
     /// Whether a token ends a fragment of code or prose, if the tokenizer is known.
     pub boundary: Option<&'a Rc<dyn Fn(u32) -> bool>>,
 }
@@ -148,7 +214,13 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// Nothing is loaded.
     pub fn new(config: &'a SpeculationConfig) -> Setup<'a> {
-        Setup { config, inner: None, draft: None, boundary: None }
+        Setup { config, inner: None, draft: None, exit: None, corpus: None, memory: None, boundary: None }
+    }
+
+    /// The index of the corpus, if there is one.
+    pub fn corpus_index(&self) -> Option<Rc<SuffixArray>> {
+        let tokens = self.corpus?;
+        Some(self.memory.map_or_else(|| Rc::new(SuffixArray::new(tokens.to_vec())), |memory| memory.corpus(tokens)))
     }
 
     /// The value of an option: as given, else its default.
@@ -163,6 +235,32 @@ impl<'a> Setup<'a> {
     /// The same as a count.
     pub fn count(&self, key: &str) -> usize {
         self.option(key) as usize
+    }
+
+    /// The draft model; an error where none is loaded.
+    pub fn draft_model(&self) -> Result<&'a Rc<Model>> {
+        self.draft.ok_or_else(|| Error::BadOption {
+            name: "speculation.drafter".to_owned(),
+            found: "a drafter that needs a draft model".to_owned(),
+            expected: "a draft model to be loaded".to_owned(),
+        })
+    }
+
+    /// The target's first layers; an error where they were not set up.
+    pub fn exit_model(&self) -> Result<&'a Rc<Model>> {
+        self.exit.ok_or_else(|| Error::BadOption {
+            name: "speculation.drafter".to_owned(),
+            found: "self".to_owned(),
+            expected: "a target model whose first layers can be run".to_owned(),
+        })
+    }
+
+    /// What draft models look at of their cache.
+    pub fn kv_view(&self) -> Result<KvView> {
+        match self.find("kv", &self.config.kv)? {
+            (Make::View(make), setup) => Ok(make(&setup)),
+            _ => Err(unknown("kv", &self.config.kv)),
+        }
     }
 
     /// Makes a drafter by name.
@@ -244,6 +342,11 @@ pub fn find(key: &str, name: &str) -> Option<&'static Method> {
     METHODS.iter().copied().find(|method| method.make.key() == key && method.name == name)
 }
 
+/// Whether a drafter of that name runs the draft model.
+pub fn needs_draft_model(drafter: &str) -> bool {
+    find("drafter", split(drafter).0).is_some_and(|method| method.needs.contains("draft model"))
+}
+
 /// Names of the methods of a kind.
 pub fn names(key: &str) -> Vec<&'static str> {
     METHODS.iter().filter(|method| method.make.key() == key).map(|method| method.name).collect()
@@ -277,6 +380,18 @@ mod tests {
             for option in method.options {
                 assert!(keys.insert(option.key), "option {} twice", option.key);
                 assert!((option.min..=option.max).contains(&option.default), "{}", option.key);
+            }
+        }
+    }
+
+    #[test]
+    fn rules_promise_what_the_list_says() {
+        let config = SpeculationConfig::default();
+        for method in METHODS {
+            if let Make::Accept(make, exactness) = method.make {
+                let rule = make(&Setup::new(&config)).expect("rules need nothing");
+                assert_eq!((rule.name(), rule.exactness()), (method.name, exactness));
+                assert!(rule.supports(rule.draws()), "{} would draw what it is not good for", method.name);
             }
         }
     }

@@ -61,6 +61,8 @@ pub struct RoundTiming {
     pub draft_steps: usize,
     /// Those of them that ran inside the verify pass's submit.
     pub inner_steps: usize,
+    /// A draft model caught up on the way: these times say nothing of what rounds cost.
+    pub caught_up: bool,
 }
 
 /// A finished round.
@@ -106,6 +108,14 @@ pub struct Tally {
     pub drafted: u64,
     /// Of these, accepted.
     pub accepted: u64,
+}
+
+impl Tally {
+    /// Adds another.
+    pub fn add(&mut self, other: Tally) {
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
+    }
 }
 
 /// Totals over the rounds of a request.
@@ -164,6 +174,12 @@ impl Totals {
     /// `1 + accepted / rounds`: tokens a target pass gives, bonus token included.
     pub fn mean_acceptance_length(&self) -> f64 {
         if self.rounds == 0 { 1.0 } else { 1.0 + self.all.accepted as f64 / self.rounds as f64 }
+    }
+
+    /// Columns that a pass with a draft verified on average, the root included; `None` where nothing was drafted.
+    pub fn mean_columns(&self) -> Option<f64> {
+        let plain = self.rounds - self.drafted_rounds;
+        (self.drafted_rounds > 0).then(|| (self.verified - plain) as f64 / self.drafted_rounds as f64)
     }
 
     /// The most tokens a pass over this many nodes can give on average by deterministic drafts, up to O(1):

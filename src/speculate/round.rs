@@ -1,13 +1,14 @@
 //! One round: draft, verify, accept, commit. With `match` that is one submit and one map.
 
-use super::accept::{AcceptanceRule, Exactness, ProposalKind};
+use super::accept::{AcceptanceRule, Exactness, Match, ProposalKind};
 use super::chance::{Chance, KeyedChance};
 use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, Drafter, DrafterId, Expansion, InnerDraft};
-use super::length::{LengthPolicy, Signals};
+use super::length::{Fixed, LengthPolicy, Signals};
+use super::methods;
 use super::outcome::{Needs, RoundOutcome, RoundTiming, Totals};
-use super::select::{DraftSelector, DrafterInfo, Offer, Selection};
-use super::shapes::{Budget, From, TreeShape};
+use super::select::{Cascade, DraftSelector, DrafterInfo, Offer, Selection};
+use super::shapes::{Budget, Chain, From, TreeShape};
 use super::target::{Job, Target};
 use super::tree::{Candidate, NodeId, TokenTree};
 use crate::error::Result;
@@ -28,6 +29,19 @@ pub struct Parts {
     pub rule: Box<dyn AcceptanceRule>,
     /// Which drafters are asked.
     pub selector: Box<dyn DraftSelector>,
+}
+
+impl Parts {
+    /// Chains of up to `tokens` (where not given, what each drafter says), `match`, drafters asked in their order.
+    pub fn chains(drafters: Vec<Box<dyn Drafter>>, tokens: Option<usize>) -> Parts {
+        Parts {
+            drafters,
+            length: Box::new(Fixed(tokens)),
+            shape: Box::new(Chain),
+            rule: Box::new(Match),
+            selector: Box::new(Cascade),
+        }
+    }
 }
 
 /// Drafters, length, shape, rule and selector of one request, and what they have seen.
@@ -76,9 +90,9 @@ impl Speculator {
         !self.parts.drafters.is_empty()
     }
 
-    /// Whether a drafter of that name may be asked.
-    pub fn drafts_by(&self, name: &str) -> bool {
-        self.infos.iter().any(|info| info.name == name)
+    /// Whether a drafter may be asked that runs the draft model.
+    pub fn needs_draft_model(&self) -> bool {
+        self.infos.iter().any(|info| methods::needs_draft_model(info.name))
     }
 
     /// Drafters, in the order of their [`DrafterId`]s.
@@ -96,6 +110,11 @@ impl Speculator {
         &self.parts
     }
 
+    /// What it reads of the target's rows beyond the samples.
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
     /// What the text is worth against plain decoding.
     pub fn exactness(&self) -> Exactness {
         self.parts.rule.exactness()
@@ -104,6 +123,7 @@ impl Speculator {
     /// Forgets everything that was learned, totals included.
     pub fn reset(&mut self) {
         self.parts.drafters.iter_mut().for_each(|drafter| drafter.reset());
+        self.parts.rule.reset();
         self.parts.length.reset();
         self.parts.shape.reset();
         self.parts.selector.reset();
@@ -142,6 +162,7 @@ impl Speculator {
         let Drafted { mut tree, inner, steps } = self.draft(target, &context, room, max_new).await?;
         let drafted_ms = target.now_ms();
         let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
+        let caught_up = inner.as_ref().is_some_and(|inner| inner.tokens == 0) || steps > 0 && tree.drafted() == 0;
         let verified = target.verify(Job { tokens, tree: &tree, inner, sampling, needs: self.needs }).await?;
         for (index, &token) in verified.drafted.iter().enumerate() {
             tree.set_token(NodeId(index as u16 + 1), token);
@@ -153,6 +174,7 @@ impl Speculator {
             verify_ms: target.now_ms() - drafted_ms,
             draft_steps: steps + inner_steps,
             inner_steps,
+            caught_up,
         };
         let outcome = RoundOutcome { context_len: tokens.len(), tree, rows, verdict, timing };
         target.commit(tokens, &outcome.tree, &outcome.verdict.path);
@@ -163,7 +185,9 @@ impl Speculator {
     fn observe(&mut self, outcome: &RoundOutcome) {
         let tree = &outcome.tree;
         let drafter = tree.nodes().get(1).and_then(|node| node.source);
-        self.cost.borrow_mut().observe(tree.nodes().len(), drafter, &outcome.timing);
+        if !outcome.timing.caught_up {
+            self.cost.borrow_mut().observe(tree.nodes().len(), drafter, &outcome.timing);
+        }
         self.totals.add(outcome);
         self.parts.rule.observe(outcome);
         self.parts.length.observe(outcome);
@@ -207,11 +231,12 @@ impl Speculator {
         let selection = self.parts.selector.select(&signals, &self.infos);
         let mut steps = 0;
         let groups = groups(&selection, &self.infos);
-        let on_device = |group: &Vec<DrafterId>| group.iter().any(|&id| self.infos[usize::from(id.0)].on_device);
+        let on_device = |id: &DrafterId| self.infos[usize::from(id.0)].on_device;
         let devices: Vec<Option<DrafterId>> =
-            groups.iter().map(|group| group.first().copied().filter(|_| on_device(group))).collect();
+            groups.iter().map(|group| group.iter().copied().find(|id| on_device(id))).collect();
         for (at, group) in groups.into_iter().enumerate() {
-            signals.drafter = group.first().copied();
+            // Of a mixed group the device drafter is the one that costs.
+            signals.drafter = devices[at].or_else(|| group.first().copied());
             signals.on_device = devices[at].is_some();
             signals.behind = devices[at + 1..].iter().find_map(|&device| device);
             signals.cascade = group.len() > 1;
@@ -229,7 +254,8 @@ impl Speculator {
             let (tree, more) = self.grow(target, context, &group, all, &budget, &signals).await?;
             steps += more;
             let tree = self.cut(tree, &budget, &signals);
-            if tree.drafted() > 0 && self.parts.selector.accepts(&tree) {
+            // A sampled draft is verified whatever it says.
+            if tree.drafted() > 0 && (!tree.is_deterministic() || self.parts.selector.accepts(&tree)) {
                 return Ok(Drafted { tree, inner: None, steps });
             }
         }
@@ -269,6 +295,7 @@ impl Speculator {
         let mut tree = TokenTree::new(context.tokens[context.tokens.len() - 1]);
         let mut steps = 0;
         self.parts.shape.begin();
+        self.parts.shape.plan(signals, budget);
         while let Some(grow) = self.parts.shape.next(&tree, budget) {
             let asked: Vec<DrafterId> = match grow.from {
                 From::Any => group.to_vec(),
@@ -292,9 +319,9 @@ impl Speculator {
                 }
             }
             let mut new = Vec::new();
-            for (&leaf, offers) in grow.leaves.iter().zip(offers) {
+            for (at, (&leaf, offers)) in grow.leaves.iter().zip(offers).enumerate() {
                 tree.set_expanded(leaf);
-                for (drafter, candidate) in self.parts.selector.combine(&tree, leaf, offers, grow.width) {
+                for (drafter, candidate) in self.parts.selector.combine(&tree, leaf, offers, grow.width_at(at)) {
                     new.extend(self.attach(&mut tree, leaf, drafter, &candidate));
                 }
             }
@@ -379,10 +406,11 @@ impl Speculator {
 }
 
 /// Drafters that are asked together: host drafters that follow each other fill in for one another leaf by leaf, a device
-/// drafter stands alone. [`Selection::All`] is one group.
+/// drafter stands alone. [`Selection::All`] is one group, [`Selection::Alone`] one a drafter.
 fn groups(selection: &Selection, infos: &[DrafterInfo]) -> Vec<Vec<DrafterId>> {
     let order = match selection {
         Selection::All(ids) => return vec![ids.clone()],
+        Selection::Alone(ids) => return ids.iter().map(|&id| vec![id]).collect(),
         Selection::First(ids) => ids,
     };
     let mut groups: Vec<Vec<DrafterId>> = Vec::new();

@@ -107,8 +107,8 @@ impl Target for ModelTarget<'_> {
             }
             if needs.p {
                 let size = self.model.config.vocabulary;
-                let logits = self.executor.read(self.model.logits, 0, nodes * size).await?;
-                for (row, logits) in rows.iter_mut().zip(bytemuck::cast_slice(&logits).chunks_exact(size)) {
+                let logits = self.model.rows(self.executor, nodes).await?;
+                for (row, logits) in rows.iter_mut().zip(logits.chunks_exact(size)) {
                     row.p = Some(distribution(logits, sampling).into());
                 }
             }

@@ -119,6 +119,8 @@ pub struct Node {
     pub stats: DraftStats,
     /// Its drafter's cursor.
     pub cursor: u32,
+    /// Cursors of other drafters that offered the same token, so that each goes on from its own place.
+    pub also: Vec<(DrafterId, u32)>,
     /// P(accepted | parent accepted), by the length policy's estimator.
     pub a_hat: f32,
     /// Product of `a_hat` from the root.
@@ -127,6 +129,14 @@ pub struct Node {
     pub expanded: bool,
     /// Its number while the tree was drafted; a drafter's own cache knows it by that.
     pub drafted_as: NodeId,
+}
+
+impl Node {
+    /// Where a drafter stood after this node; `None` where it did not offer it, or left no cursor.
+    pub fn cursor_of(&self, drafter: DrafterId) -> Option<u32> {
+        let own = (self.source == Some(drafter)).then_some(self.cursor);
+        own.or_else(|| self.also.iter().find(|also| also.0 == drafter).map(|also| also.1)).filter(|&cursor| cursor > 0)
+    }
 }
 
 /// Parents come before their children.
@@ -147,6 +157,7 @@ impl TokenTree {
                 source: None,
                 stats: DraftStats::of_probability(1.0),
                 cursor: 0,
+                also: Vec::new(),
                 a_hat: 1.0,
                 survival: 1.0,
                 expanded: false,
@@ -156,12 +167,16 @@ impl TokenTree {
     }
 
     /// Adds a candidate below `parent`. A token that stands there already gets a second slot on the same node if it was
-    /// sampled (its draw counts), and nothing more if it is deterministic. `None` where the tree is full or there was
+    /// sampled (its draw counts), and nothing more than its drafter's cursor if it is deterministic. `None` where the tree is full or there was
     /// nothing to add; else the node, and whether it is new.
     pub fn attach(&mut self, parent: NodeId, candidate: &Candidate, source: DrafterId) -> Option<(NodeId, bool)> {
         let slot = |child| Slot { child, proposal: candidate.proposal.clone(), source };
         if let Some(known) = self.child(parent, candidate.token).map(|slot| slot.child) {
             if candidate.proposal == Proposal::Deterministic {
+                let node = &mut self.nodes[known.index()];
+                if candidate.cursor > 0 && node.cursor_of(source).is_none() {
+                    node.also.push((source, candidate.cursor));
+                }
                 return None;
             }
             let slot = slot(known);
@@ -197,6 +212,7 @@ impl TokenTree {
             source,
             stats: DraftStats::of_probability(1.0),
             cursor: 0,
+            also: Vec::new(),
             a_hat: 1.0,
             survival,
             expanded: false,
@@ -367,6 +383,9 @@ mod tests {
         let (first, new) = tree.attach(NodeId::ROOT, &candidate(5), ANY).expect("room");
         assert!(new);
         assert_eq!(tree.attach(NodeId::ROOT, &candidate(5), ANY), None, "a deterministic duplicate adds nothing");
+        tree.attach(NodeId::ROOT, &candidate(5).at(9), DrafterId(3));
+        let node = tree.node(first);
+        assert_eq!((node.cursor_of(ANY), node.cursor_of(DrafterId(3))), (None, Some(9)), "who agrees keeps its place");
         let sampled = Candidate { proposal: Proposal::Sampled(Rc::from([0.5, 0.5])), ..candidate(5) };
         assert_eq!(tree.attach(NodeId::ROOT, &sampled, ANY), Some((first, false)));
         assert_eq!((tree.drafted(), tree.node(NodeId::ROOT).slots.len()), (1, 2));

@@ -6,7 +6,7 @@ import { DRAFT, GEMMA, MODEL, browserNames, launch, modelsFolder, startServer } 
 const MINUTE = 60_000;
 /** Copies from its own prompt, so that prompt lookup has something to find, and rambles, so that it also fails. */
 const PROMPT = "Say: one two three one two three one two three";
-const NGRAM = "drafter=ngram,num_speculative_tokens=4";
+const NGRAM = "drafter=ngram,length=fixed,num_speculative_tokens=4";
 
 /** Runs in the page: loads a model and asks it for each of `requests`; gives answers, chunks and facts, or the error. */
 async function ask({ load, source, requests }) {

@@ -14,9 +14,9 @@ import type {
   DeviceInfo,
   FinishReason,
   RequestOptions,
-  Speculation,
   TokenPiece,
 } from "./openai.js";
+import type { Speculation } from "./speculation.js";
 import type { Calls, EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, Summary } from "./protocol.js";
 import { CompletionStream } from "./stream.js";
 

@@ -8,6 +8,8 @@ export type { Assets, Create, LoadOptions } from "./engine.js";
 export { ForedraftError } from "./errors.js";
 export type { ErrorCode, ErrorDetails } from "./errors.js";
 export type { ModelSource } from "./models.js";
+export type * from "./methods.js";
 export type * from "./openai.js";
 export type { LoadProgress } from "./protocol.js";
+export type * from "./speculation.js";
 export { CompletionStream } from "./stream.js";

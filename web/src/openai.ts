@@ -1,10 +1,5 @@
 /** Requests and answers in OpenAI's shapes, and what foredraft adds to them. */
-
-/**
- * How to speculate: `"off"`, `"auto"`, a `"drafter=ngram,num_speculative_tokens=4"` string as on the command line, or the
- * same options as an object. The text is the same with every choice; only the speed differs.
- */
-export type Speculation = "off" | "auto" | (string & {}) | Readonly<Record<string, string | number | boolean>>;
+import type { Exactness, Speculation } from "./speculation.js";
 
 /** A piece of a message's content; only text is understood. */
 export interface TextPart {
@@ -94,8 +89,11 @@ export interface Timings {
 export interface SpeculationStats {
   active: boolean;
   reason: string;
-  exactness: string;
+  exactness: Exactness;
+  /** Passes of the model after the prompt's, those without a draft included. */
   rounds: number;
+  /** Rounds that had a draft. */
+  drafted_rounds: number;
   /** Tokens proposed. */
   drafted: number;
   /** Proposed tokens that were kept. */
@@ -104,8 +102,25 @@ export interface SpeculationStats {
   acceptance_rate: number;
   /** Tokens a round: 1 + accepted / rounds. */
   mean_acceptance_length: number;
+  /** By depth in the tree: first the tokens right below the text so far. */
+  by_position: Tally[];
+  /** By name of the drafter. */
+  by_drafter: Record<string, Tally>;
+  /**
+   * The most tokens a pass of this size can give on average by deterministic drafts (Pankratov and Alistarh, up to a
+   * constant); `null` where no method read the model's distributions.
+   */
+  bound: number | null;
+  /** A plain step's time over that of checking a draft of mean size (MoESD): 1 is free. `null` where it was not measured. */
+  target_efficiency: number | null;
   submits: number;
   maps: number;
+}
+
+/** Tokens proposed, and those of them that were kept. */
+export interface Tally {
+  drafted: number;
+  accepted: number;
 }
 
 /** What runs the model. */

@@ -3,7 +3,8 @@
  * result. A call that is cancelled still ends with its result or an error.
  */
 import type { WireError } from "./errors.js";
-import type { DeviceInfo, FinishReason, Speculation, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
+import type { DeviceInfo, FinishReason, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
+import type { Speculation } from "./speculation.js";
 
 /** A model as a message can carry it. */
 export type ModelRef =
@@ -72,6 +73,8 @@ export interface Summary {
   text: string;
   tokens: number[];
   finish_reason: FinishReason;
+  /** The end token that ended it, if one did; it is not among `tokens`. */
+  end_token: number | null;
   usage: Usage;
   timings: Timings;
   speculation: SpeculationStats;

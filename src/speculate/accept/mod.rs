@@ -1,8 +1,25 @@
 //! What is kept of a draft. A rule says what it promises, by type.
 
+pub mod adasd;
+pub mod cactus;
+pub mod easd;
+pub mod fuzzy;
+pub mod greedy;
+pub mod kseq;
 pub mod match_samples;
+pub mod multi_round;
+pub mod rejection;
+pub mod residual;
+pub mod swor;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod top_down;
+pub mod traversal;
+pub mod typical;
 
 pub use match_samples::Match;
+pub use top_down::{LocalSolver, TopDown};
+pub use traversal::Traversal;
 
 use super::chance::Chance;
 use super::outcome::{Needs, RoundOutcome, Row, Verdict};
@@ -22,6 +39,19 @@ pub enum Exactness {
     Bounded,
     /// Another distribution, without a bound.
     Heuristic,
+}
+
+impl Exactness {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Exactness::SameTokens => "same-tokens",
+            Exactness::SameDistribution => "same-distribution",
+            Exactness::GreedyOnly => "greedy-only",
+            Exactness::Bounded => "bounded",
+            Exactness::Heuristic => "heuristic",
+        }
+    }
 }
 
 /// Kinds of proposal, as rules speak of them.
@@ -71,4 +101,6 @@ pub trait AcceptanceRule {
     fn verify(&mut self, tree: &TokenTree, rows: &[Row], chance: &mut dyn Chance) -> Verdict;
     /// Learns from a round.
     fn observe(&mut self, _outcome: &RoundOutcome) {}
+    /// Forgets what was learned.
+    fn reset(&mut self) {}
 }

@@ -1,7 +1,22 @@
 //! Where candidate tokens come from.
 
+pub mod automaton;
+pub mod corpus;
+pub mod draws;
+pub mod hierarchy;
+pub mod jacobi;
 pub mod model;
+pub mod nested;
 pub mod ngram;
+pub mod ouroboros;
+pub mod passes;
+pub mod recycling;
+pub mod reuse;
+pub mod sam;
+pub mod self_exit;
+pub mod suffix;
+pub mod suffix_array;
+pub mod suffix_store;
 
 pub use model::DraftModel;
 pub use ngram::Ngram;
@@ -9,7 +24,7 @@ pub use ngram::Ngram;
 use super::accept::ProposalKind;
 use super::chance::Chance;
 use super::outcome::{Needs, RoundOutcome};
-use super::tree::{Candidate, NodeId, TokenTree};
+use super::tree::{Candidate, DraftStats, NodeId, TokenTree};
 use crate::error::{Error, Result};
 use crate::plan::{BufferId, Params, PlanId, Submission};
 use crate::sampling::SamplingParams;
@@ -36,7 +51,18 @@ impl DraftContext<'_> {
     pub fn path(&self, tree: &TokenTree, leaf: NodeId) -> Vec<u32> {
         [self.tokens, &tree.path_tokens(leaf)].concat()
     }
+
+    /// The last `most` of them.
+    pub fn tail(&self, tree: &TokenTree, leaf: NodeId, most: usize) -> Vec<u32> {
+        let path = tree.path_tokens(leaf);
+        let more = most.saturating_sub(path.len()).min(self.tokens.len());
+        let all = [&self.tokens[self.tokens.len() - more..], &path].concat();
+        all[all.len().saturating_sub(most)..].to_vec()
+    }
 }
+
+/// Cursors from here on are those of a drafter that wraps another; the one inside does not see them.
+pub(crate) const WRAPPER_CURSOR: u32 = 1 << 31;
 
 /// What a shape asks of a drafter.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,10 +76,10 @@ pub struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    /// Where this drafter stood after `node`; `None` where another one drafted it, or it left no cursor.
+    /// Where this drafter stood after `node`; `None` where it did not offer it, or left no cursor.
     pub fn cursor(&self, tree: &TokenTree, node: NodeId) -> Option<usize> {
-        let node = tree.node(node);
-        (node.source == Some(self.me) && node.cursor > 0).then_some(node.cursor as usize)
+        let cursor = tree.node(node).cursor_of(self.me).filter(|&cursor| cursor < WRAPPER_CURSOR);
+        cursor.map(|cursor| cursor as usize)
     }
 }
 
@@ -123,6 +149,27 @@ pub trait Drafter {
     fn observe(&mut self, _outcome: &RoundOutcome, _me: DrafterId) {}
     /// Forgets what it learned.
     fn reset(&mut self) {}
+}
+
+/// How often something came true, the recent more than the old: a probability that stays truthful.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rate(f32);
+
+impl Rate {
+    /// Share of a new observation.
+    const ALPHA: f32 = 0.05;
+
+    pub(crate) const fn new(prior: f32) -> Rate {
+        Rate(prior)
+    }
+
+    pub(crate) fn learn(&mut self, came_true: bool) {
+        self.0 += Rate::ALPHA * (f32::from(u8::from(came_true)) - self.0);
+    }
+
+    pub(crate) fn stats(self) -> DraftStats {
+        DraftStats::of_probability(self.0)
+    }
 }
 
 /// Candidates below each leaf by a function of the leaf: what most host drafters come down to.

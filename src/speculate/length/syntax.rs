@@ -111,9 +111,9 @@ mod tests {
     #[test]
     fn it_wants_a_tokenizer_and_goes_by_the_text_of_a_token() {
         let config: SpeculationConfig = "drafter=ngram,stop_at=syntax".parse().expect("a name");
-        assert_eq!(config.speculator(None).err().expect("no tokenizer").code(), "bad_option");
+        assert_eq!(config.speculator(Setup::new(&config)).err().expect("no tokenizer").code(), "bad_option");
         let boundary: Rc<dyn Fn(u32) -> bool> = Rc::new(|_| true);
-        assert!(config.assemble(&Setup { boundary: Some(&boundary), ..Setup::new(&config) }).is_ok());
+        assert!(config.speculator(Setup { boundary: Some(&boundary), ..Setup::new(&config) }).is_ok());
         assert!("stop_at=comma".parse::<SpeculationConfig>().is_err());
         assert!([");\n", ";", " }", "end.\n\n", "."].into_iter().all(ends_fragment));
         assert!(!["endmodule", " ", "(", ","].into_iter().any(ends_fragment));

@@ -1,8 +1,23 @@
 //! Which drafters are asked in a round, and what is made of their answers.
 
+pub mod bandit;
 pub mod cascade;
+pub mod ensemble;
+pub mod fusion;
+mod heard;
+pub mod hedge;
+pub mod suffix_score;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod vote;
 
+pub use bandit::Bandit;
 pub use cascade::Cascade;
+pub use ensemble::Ensemble;
+pub use fusion::Fusion;
+pub use hedge::Hedge;
+pub use suffix_score::SuffixScore;
+pub use vote::Vote;
 
 use super::drafters::DrafterId;
 use super::length::Signals;
@@ -25,6 +40,8 @@ pub struct DrafterInfo {
 pub enum Selection {
     /// In this order; the first that offers something below a leaf is taken.
     First(Vec<DrafterId>),
+    /// In this order, each on its own; the first whose finished draft is worth verifying is taken whole.
+    Alone(Vec<DrafterId>),
     /// All of these at every leaf; [`DraftSelector::combine`] makes one answer of theirs.
     All(Vec<DrafterId>),
 }
@@ -49,7 +66,8 @@ pub trait DraftSelector {
     }
     /// Who is asked this round.
     fn select(&mut self, signals: &Signals<'_>, drafters: &[DrafterInfo]) -> Selection;
-    /// One answer of several, at most `width` candidates, each with its drafter.
+    /// One answer of several, at most `width` tokens, each with its drafter. Where drafters agree on one, all of them may be
+    /// given: each then goes on from its own place below it.
     fn combine(
         &mut self,
         _tree: &TokenTree,
@@ -62,8 +80,8 @@ pub trait DraftSelector {
             offer.candidates.into_iter().take(width).map(|c| (offer.drafter, c)).collect()
         })
     }
-    /// Whether a finished deterministic draft is worth verifying; if not, its drafters are left out and the rest of
-    /// [`Selection::First`] is asked.
+    /// Whether a finished deterministic draft is worth verifying; if not, its drafters are left out and the rest of the
+    /// selection is asked.
     fn accepts(&mut self, _tree: &TokenTree) -> bool {
         true
     }

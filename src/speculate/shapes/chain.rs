@@ -27,10 +27,24 @@ impl TreeShape for Chain {
     fn next(&mut self, tree: &TokenTree, budget: &Budget) -> Option<Grow> {
         let last = tree.ids().next_back()?;
         let grows = tree.drafted() < budget.nodes && !tree.node(last).expanded;
-        grows.then(|| Grow { leaves: vec![last], width: 1, from: From::Any })
+        grows.then(|| Grow::same(vec![last], 1, From::Any))
     }
 
     fn is_chain(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::speculate::shapes::testing::{Wide, grown};
+
+    #[test]
+    fn is_one_path_of_the_budget() {
+        for nodes in [1, 4, 15] {
+            let (tree, steps) = grown(Chain, vec![Box::new(Wide::new(8))], nodes);
+            assert!(tree.is_chain() && tree.drafted() == nodes && steps.len() == nodes);
+        }
     }
 }

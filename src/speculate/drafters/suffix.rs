@@ -1,0 +1,247 @@
+//! `suffix`: SuffixDecoding (Oliaro et al., arXiv 2411.04975). For every suffix of the last tokens that occurs elsewhere, the
+//! most frequent continuation of at most `⌊match_len · factor + offset⌋` tokens while `Π count(child) / count(node)` stays
+//! above `min_prob`; the suffix whose continuation has the largest sum of these probabilities drafts.
+//!
+//! State: a counted automaton of this request (bounded by the context), and the shared store of finished answers
+//! ([`SuffixStore`], bounded), to which the answer is added when the request is over. The published trees of depth 64 are
+//! read off the automata: the same counts, in constant time and space a token.
+
+use super::automaton::{Automaton, Match};
+use super::suffix_store::SuffixStore;
+use super::{Ask, DraftContext, Drafter, DrafterId, Expansion, each_leaf};
+use crate::error::Result;
+use crate::plan::MAX_NODES;
+use crate::speculate::methods::{Make, Method, OptionSpec, Setup};
+use crate::speculate::outcome::RoundOutcome;
+use crate::speculate::tree::{Candidate, DraftStats, NodeId, TokenTree};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// This method.
+pub static METHOD: Method = Method {
+    name: "suffix",
+    paper: "SuffixDecoding, arXiv 2411.04975; the window of DAS, arXiv 2511.13841",
+    about: "copies the most frequent continuation of the suffix that scores best, from this request and finished answers",
+    needs: "",
+    options: &[
+        OptionSpec {
+            key: "suffix_factor",
+            about: "tokens to draft per matched token",
+            default: 1.0,
+            min: 0.0,
+            max: 16.0,
+        },
+        OptionSpec { key: "suffix_offset", about: "tokens to draft beyond that", default: 0.0, min: -16.0, max: 31.0 },
+        OptionSpec {
+            key: "suffix_min_prob",
+            about: "share of the matches that must go on in the same way",
+            default: 0.1,
+            min: 0.0,
+            max: 1.0,
+        },
+        OptionSpec { key: "suffix_depth", about: "longest match, tokens", default: 64.0, min: 1.0, max: 64.0 },
+    ],
+    test: "drafters::suffix",
+    make: Make::Drafter(|setup| Ok(Box::new(Suffix::new(setup)))),
+};
+
+/// Tokens of the prompt's end that are stored with an answer, so that its beginning can be found.
+const LEAD_IN: usize = 16;
+
+/// Where continuations are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Request,
+    Store,
+}
+
+/// A match that may draft.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Start {
+    source: Source,
+    found: Match,
+    /// Occurrences with a continuation.
+    occurrences: u32,
+    /// Tokens that the published rule drafts.
+    tokens: usize,
+    score: f32,
+}
+
+/// Continuations by frequency.
+pub struct Suffix {
+    factor: f32,
+    offset: f32,
+    min_prob: f32,
+    depth: u32,
+    request: Automaton,
+    store: Option<Rc<RefCell<SuffixStore>>>,
+    /// Tokens of the prompt.
+    prompt: usize,
+    start: Option<Start>,
+    /// Where the nodes of this round's draft stand, by cursor.
+    places: Vec<(Start, u32)>,
+}
+
+impl Suffix {
+    /// With the options and the shared store of a setup.
+    pub fn new(setup: &Setup<'_>) -> Suffix {
+        Suffix {
+            factor: setup.option("suffix_factor") as f32,
+            offset: setup.option("suffix_offset") as f32,
+            min_prob: setup.option("suffix_min_prob") as f32,
+            depth: setup.count("suffix_depth") as u32,
+            request: Automaton::new(true),
+            store: setup.memory.map(|memory| Rc::clone(&memory.suffix)),
+            prompt: 0,
+            start: None,
+            places: Vec::new(),
+        }
+    }
+
+    /// The best match among the suffixes of `request` and of `store`; `own` occurrences of each suffix of the request are its
+    /// own end, which nothing follows.
+    fn choose(&self, request: Match, own: u32, store: Match) -> Option<Start> {
+        let mut best: Option<Start> = None;
+        for (source, found, own) in [(Source::Request, request, own), (Source::Store, store, 0)] {
+            self.look(source, |automaton| {
+                let mut next = Some(automaton.cut(found, self.depth));
+                // Of the substrings of a state the longest has the largest budget and the same continuations.
+                while let Some(found) = next.filter(|found| found.len > 0) {
+                    next = automaton.shorter(found.state);
+                    let start = self.score(automaton, source, found, own);
+                    // Of equals the longer match, and this request before the store.
+                    if start.tokens > 0 && best.is_none_or(|best| start.score > best.score) {
+                        best = Some(start);
+                    }
+                }
+            });
+        }
+        best
+    }
+
+    fn score(&self, automaton: &Automaton, source: Source, found: Match, own: u32) -> Start {
+        let occurrences = automaton.occurrences(found.state).saturating_sub(own);
+        let budget = (found.len as f32 * self.factor + self.offset).max(0.0) as usize;
+        let mut start = Start { source, found, occurrences, tokens: 0, score: 0.0 };
+        let mut at = found.state;
+        while start.tokens < budget.min(MAX_NODES - 1) {
+            let Some((_, state)) = automaton.likeliest(at) else { break };
+            let share = automaton.occurrences(state) as f32 / occurrences.max(1) as f32;
+            if share < self.min_prob {
+                break;
+            }
+            (start.tokens, start.score, at) = (start.tokens + 1, start.score + share, state);
+        }
+        start
+    }
+
+    fn look<T>(&self, source: Source, read: impl FnOnce(&Automaton) -> T) -> Option<T> {
+        match (source, &self.store) {
+            (Source::Request, _) => Some(read(&self.request)),
+            (Source::Store, Some(store)) => Some(read(store.borrow().automaton())),
+            (Source::Store, None) => None,
+        }
+    }
+
+    /// The longest suffix of `tokens` in the store.
+    fn in_store(&self, tokens: impl Iterator<Item = u32>) -> Match {
+        let advance = |automaton: &Automaton| tokens.fold(Match::default(), |at, token| automaton.advance(at, token));
+        self.look(Source::Store, advance).unwrap_or_default()
+    }
+
+    /// What follows a leaf of this drafter's where it stands; where that ends, or somebody else drafted the leaf, what
+    /// follows the text and the draft together. The published rule ends there: only who asks for more than
+    /// [`Drafter::default_tokens`] gets more.
+    fn below(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>, leaf: NodeId) -> Vec<Candidate> {
+        let standing = match ask.cursor(tree, leaf) {
+            Some(cursor) => self.places.get(cursor - 1).copied(),
+            None if leaf == NodeId::ROOT => self.start.map(|start| (start, start.found.state)),
+            None => None,
+        };
+        let candidates = standing.map_or_else(Vec::new, |(start, state)| self.candidates(start, state, ask.width));
+        if !candidates.is_empty() || leaf == NodeId::ROOT {
+            return candidates;
+        }
+        let path = tree.path_tokens(leaf);
+        let request = path.iter().fold(self.request.suffix(), |at, &token| self.request.advance(at, token));
+        let store = self.in_store(context.tail(tree, leaf, self.depth as usize).into_iter());
+        let start = self.choose(request, 0, store);
+        start.map_or_else(Vec::new, |start| self.candidates(start, start.found.state, ask.width))
+    }
+
+    fn candidates(&mut self, start: Start, state: u32, width: usize) -> Vec<Candidate> {
+        let read = |automaton: &Automaton| {
+            let here = if state == start.found.state { start.occurrences } else { automaton.occurrences(state) };
+            let counted = |(token, child)| (token, child, automaton.occurrences(child));
+            (here, automaton.children(state, width).into_iter().map(counted).collect::<Vec<_>>())
+        };
+        let Some((here, children)) = self.look(start.source, read) else { return Vec::new() };
+        let share = |count: u32| count as f32 / start.occurrences.max(1) as f32;
+        let likely = children.into_iter().filter(|&(.., count)| share(count) >= self.min_prob);
+        let candidates = likely.map(|(token, child, count)| {
+            self.places.push((start, child));
+            Candidate::new(token, probability(count, here, start.found.len)).at(self.places.len() as u32)
+        });
+        candidates.collect()
+    }
+
+    /// Puts the answer into the store.
+    fn finish(&mut self) {
+        let text = self.request.text();
+        if let Some(mut store) = self.store.as_ref().and_then(|store| store.try_borrow_mut().ok())
+            && text.len() > self.prompt
+        {
+            store.add(&text[self.prompt.saturating_sub(LEAD_IN)..]);
+        }
+    }
+}
+
+/// `count` of `here` occurrences go on in this way.
+fn probability(count: u32, here: u32, match_len: u32) -> DraftStats {
+    DraftStats::of_probability(count as f32 / here.max(1) as f32).matched(match_len as usize)
+}
+
+impl Drafter for Suffix {
+    fn name(&self) -> &'static str {
+        "suffix"
+    }
+
+    fn default_tokens(&self) -> usize {
+        self.start.map_or(0, |start| start.tokens)
+    }
+
+    fn begin(&mut self, context: &DraftContext<'_>) {
+        if self.request.text().is_empty() || !self.request.begins(context.tokens) {
+            self.finish();
+            self.prompt = context.tokens.len();
+        }
+        self.request.follow(context.tokens);
+        self.places.clear();
+        let last = &context.tokens[context.tokens.len().saturating_sub(self.depth as usize)..];
+        self.start = self.choose(self.request.suffix(), 1, self.in_store(last.iter().copied()));
+    }
+
+    fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
+        Ok(each_leaf(ask, |leaf| self.below(context, tree, ask, leaf)))
+    }
+
+    fn observe(&mut self, outcome: &RoundOutcome, _: DrafterId) {
+        // The last round of a request is seen here only.
+        if self.request.text().len() == outcome.context_len {
+            outcome.emitted().into_iter().for_each(|token| self.request.push(token));
+        }
+    }
+
+    fn reset(&mut self) {
+        if let Some(store) = &self.store {
+            store.borrow_mut().clear();
+        }
+        (self.request, self.prompt, self.start) = (Automaton::new(true), 0, None);
+    }
+}
+
+impl Drop for Suffix {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

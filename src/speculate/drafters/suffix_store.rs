@@ -1,0 +1,268 @@
+//! Finished answers of earlier conversations, for `suffix` and `hierarchy`: SuffixDecoding's global tree (arXiv 2411.04975)
+//! over a sliding window of answers as in DAS (arXiv 2511.13841).
+//!
+//! Whole conversations are evicted, the oldest first. An automaton cannot forget, so it is built anew from the window each
+//! time a quarter of it has been replaced; DAS rebuilds its trees too. Bounded by its capacity in tokens, about 150 bytes each.
+//!
+//! Saved as little-endian words: magic (2), version, vocabulary, capacity, conversations, tokens, the length of each
+//! conversation, the tokens of all; then the SHA-256 of everything before it.
+
+use super::automaton::{Automaton, SEPARATOR};
+use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
+
+/// Tokens that a store holds where its owner does not say: about 20 MB.
+pub const STORE_TOKENS: usize = 1 << 17;
+/// Tokens that a store may hold at most.
+pub const MAX_STORE_TOKENS: usize = 1 << 22;
+const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"fore"), u32::from_le_bytes(*b"sufx")];
+const VERSION: u32 = 1;
+const HEADER_WORDS: usize = 7;
+const CHECKSUM_BYTES: usize = 32;
+
+/// A bounded window of conversations, and the automaton of it.
+#[derive(Debug, Clone)]
+pub struct SuffixStore {
+    vocabulary: u32,
+    capacity: usize,
+    conversations: VecDeque<Vec<u32>>,
+    tokens: usize,
+    automaton: Automaton,
+}
+
+impl SuffixStore {
+    /// An empty store of tokens below `vocabulary`, at most `capacity` of them (and at most [`MAX_STORE_TOKENS`]).
+    pub fn new(vocabulary: usize, capacity: usize) -> SuffixStore {
+        SuffixStore {
+            vocabulary: vocabulary.min(SEPARATOR as usize) as u32,
+            capacity: capacity.clamp(1, MAX_STORE_TOKENS),
+            conversations: VecDeque::new(),
+            tokens: 0,
+            automaton: Automaton::new(true),
+        }
+    }
+
+    /// Size of the vocabulary whose tokens it holds; a store of another model's is of no use.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary as usize
+    }
+
+    /// Tokens held.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Conversations held, the oldest first.
+    pub fn conversations(&self) -> impl ExactSizeIterator<Item = &[u32]> {
+        self.conversations.iter().map(Vec::as_slice)
+    }
+
+    /// Of all conversations, a separator before each.
+    pub fn automaton(&self) -> &Automaton {
+        &self.automaton
+    }
+
+    /// Adds a finished conversation. Of one longer than the store the end is kept; one of foreign tokens is not taken.
+    pub fn add(&mut self, tokens: &[u32]) {
+        let kept = &tokens[tokens.len().saturating_sub(self.capacity)..];
+        if kept.is_empty() || kept.iter().any(|&token| token >= self.vocabulary) {
+            return;
+        }
+        self.tokens += kept.len();
+        self.conversations.push_back(kept.to_vec());
+        if self.tokens <= self.capacity {
+            self.index(kept);
+            return;
+        }
+        // Room for a while: building anew is paid for by the tokens that come before the next time.
+        while self.conversations.len() > 1 && self.tokens > self.capacity * 3 / 4 {
+            self.tokens -= self.conversations.pop_front().map_or(0, |gone| gone.len());
+        }
+        self.automaton = Automaton::new(true);
+        for conversation in std::mem::take(&mut self.conversations) {
+            self.index(&conversation);
+            self.conversations.push_back(conversation);
+        }
+    }
+
+    fn index(&mut self, conversation: &[u32]) {
+        self.automaton.push(SEPARATOR);
+        conversation.iter().for_each(|&token| self.automaton.push(token));
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = SuffixStore::new(self.vocabulary(), self.capacity);
+    }
+
+    /// As bytes.
+    pub fn save(&self) -> Vec<u8> {
+        let counts = [self.conversations.len(), self.tokens].map(|count| count as u32);
+        let header = MAGIC.into_iter().chain([VERSION, self.vocabulary, self.capacity as u32]).chain(counts);
+        let lengths = self.conversations.iter().map(|conversation| conversation.len() as u32);
+        let words = header.chain(lengths).chain(self.conversations.iter().flatten().copied());
+        let mut bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+        let checksum = Sha256::digest(&bytes);
+        bytes.extend_from_slice(&checksum);
+        bytes
+    }
+
+    /// From bytes that [`SuffixStore::save`] wrote. Nothing is believed before it is checked: what is damaged, cut, longer
+    /// than it says or of another version is an error that says where.
+    pub fn load(bytes: &[u8]) -> Result<SuffixStore> {
+        let bad = |field: &str, found: String, expected: String| {
+            let (what, field) = ("suffix store".to_owned(), field.to_owned());
+            Err(Error::BadHeader { what, field, found, expected })
+        };
+        let least = HEADER_WORDS * 4 + CHECKSUM_BYTES;
+        if bytes.len() < least || bytes.len() % 4 != 0 {
+            return bad("length", format!("{} bytes", bytes.len()), format!("whole words, at least {least} bytes"));
+        }
+        let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
+        let words = || body.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        let header: Vec<u32> = words().take(HEADER_WORDS).collect();
+        let [magic0, magic1, version, vocabulary, capacity, conversations, tokens] = header[..] else {
+            return bad("header", format!("{} words", header.len()), HEADER_WORDS.to_string());
+        };
+        if [magic0, magic1] != MAGIC {
+            return bad("magic", format!("{magic0:08x} {magic1:08x}"), format!("{:08x} {:08x}", MAGIC[0], MAGIC[1]));
+        }
+        if version != VERSION {
+            return bad("version", version.to_string(), VERSION.to_string());
+        }
+        let (conversations, tokens, capacity) = (conversations as usize, tokens as usize, capacity as usize);
+        if !(1..=MAX_STORE_TOKENS).contains(&capacity) || tokens > capacity || conversations > tokens {
+            let found = format!("{conversations} conversations of {tokens} tokens in {capacity}");
+            return bad("counts", found, format!("conversations <= tokens <= capacity <= {MAX_STORE_TOKENS}"));
+        }
+        let expected = HEADER_WORDS + conversations + tokens;
+        if body.len() != expected * 4 {
+            return bad("length", format!("{} bytes", bytes.len()), (expected * 4 + CHECKSUM_BYTES).to_string());
+        }
+        if Sha256::digest(body).as_slice() != checksum {
+            return bad("checksum", "another".to_owned(), "that of the content".to_owned());
+        }
+        // From here on only a writer that lies can be at fault; its word is still not taken.
+        let lengths: Vec<usize> = words().skip(HEADER_WORDS).take(conversations).map(|len| len as usize).collect();
+        if lengths.contains(&0) || lengths.iter().try_fold(0usize, |sum, &len| sum.checked_add(len)) != Some(tokens) {
+            return bad("conversation lengths", "others".to_owned(), format!("positive, {tokens} in all"));
+        }
+        let mut store = SuffixStore::new(vocabulary as usize, capacity);
+        let mut rest = words().skip(HEADER_WORDS + conversations);
+        for len in lengths {
+            let conversation: Vec<u32> = rest.by_ref().take(len).collect();
+            if let Some(token) = conversation.iter().find(|&&token| token >= store.vocabulary) {
+                return bad("token", token.to_string(), format!("below {vocabulary}"));
+            }
+            store.add(&conversation);
+        }
+        Ok(store)
+    }
+
+    /// The same, or an empty store and why: a damaged store is reported and built anew, and so is one of another vocabulary.
+    pub fn load_or_new(bytes: &[u8], vocabulary: usize, capacity: usize) -> (SuffixStore, Option<Error>) {
+        let error = match SuffixStore::load(bytes) {
+            Ok(store) if store.vocabulary() == vocabulary => return (store, None),
+            Ok(store) => Error::BadHeader {
+                what: "suffix store".to_owned(),
+                field: "vocabulary".to_owned(),
+                found: store.vocabulary().to_string(),
+                expected: vocabulary.to_string(),
+            },
+            Err(error) => error,
+        };
+        (SuffixStore::new(vocabulary, capacity), Some(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::automaton::tests::random;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn filled() -> SuffixStore {
+        let mut store = SuffixStore::new(1000, 500);
+        (0..12).for_each(|seed| store.add(&random(20 + seed as usize, 900, seed)));
+        store
+    }
+
+    #[test]
+    fn the_oldest_conversations_go_first_and_the_cap_holds() {
+        let mut store = SuffixStore::new(100, 100);
+        for at in 0..50u32 {
+            store.add(&[at; 9]);
+            assert!(store.tokens() <= 100 && store.automaton.text().len() <= 112, "{} tokens", store.tokens());
+            assert_eq!(store.conversations().last(), Some(&[at; 9][..]), "the newest is there");
+        }
+        let held: Vec<u32> = store.conversations().map(|conversation| conversation[0]).collect();
+        assert!(held.windows(2).all(|pair| pair[0] + 1 == pair[1]) && held.len() >= 8, "{held:?}");
+        let find = |token| store.automaton().advance(Default::default(), token).len;
+        assert_eq!((find(0), find(49)), (0, 1), "what was evicted is not found any more");
+        store.add(&random(300, 100, 1));
+        assert_eq!((store.tokens(), store.conversations().len()), (100, 1), "of a long one the end is kept");
+        store.add(&[5, 100]);
+        assert_eq!(store.tokens(), 100, "tokens of another vocabulary are not taken");
+    }
+
+    #[test]
+    fn what_is_saved_comes_back() {
+        for store in [filled(), SuffixStore::new(7, 9)] {
+            let loaded = SuffixStore::load(&store.save()).expect("valid");
+            assert_eq!(loaded.save(), store.save());
+            assert!(loaded.conversations().eq(store.conversations()));
+            assert_eq!(loaded.automaton.text(), store.automaton.text());
+        }
+        let (store, error) = SuffixStore::load_or_new(&filled().save(), 1001, 500);
+        assert_eq!((store.tokens(), error.map(|error| error.code())), (0, Some("bad_header")));
+    }
+
+    #[test]
+    fn a_writer_that_lies_is_not_believed() {
+        // Every word is made huge or wrong in turn, under a checksum that fits.
+        let saved = filled().save();
+        let body = saved.len() - CHECKSUM_BYTES;
+        for word in 0..body / 4 {
+            for value in [0, u32::MAX, 1 << 22] {
+                let mut bytes = saved[..body].to_vec();
+                bytes[word * 4..word * 4 + 4].copy_from_slice(&u32::to_le_bytes(value));
+                let checksum = Sha256::digest(&bytes);
+                bytes.extend_from_slice(&checksum);
+                if let Ok(store) = SuffixStore::load(&bytes) {
+                    assert!(store.tokens() <= store.capacity && store.conversations().flatten().all(|t| *t < 1 << 23));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn arbitrary_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400), head in any::<bool>()) {
+            let mut all = if head { filled().save()[..12].to_vec() } else { Vec::new() };
+            all.extend(bytes);
+            prop_assert!(SuffixStore::load(&all).is_err());
+            let (store, error) = SuffixStore::load_or_new(&all, 1000, 500);
+            prop_assert!(store.tokens() == 0 && error.is_some_and(|error| error.code() == "bad_header"));
+        }
+
+        #[test]
+        fn a_damaged_save_never_loads_as_something_else(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+            cut in proptest::option::of(any::<proptest::sample::Index>()),
+            more in proptest::collection::vec(any::<u8>(), 0..9),
+        ) {
+            let saved = filled().save();
+            let mut bytes = saved.clone();
+            changes.iter().for_each(|(at, value)| bytes[at.index(saved.len())] = *value);
+            bytes.truncate(cut.map_or(saved.len(), |cut| cut.index(saved.len())));
+            bytes.extend(more);
+            match SuffixStore::load(&bytes) {
+                Ok(store) => prop_assert!(bytes == saved && store.save() == saved),
+                Err(error) => prop_assert!(bytes != saved && error.code() == "bad_header"),
+            }
+        }
+    }
+}

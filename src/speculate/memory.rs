@@ -1,0 +1,38 @@
+//! What outlives a request: stores that the requests of an engine share.
+
+use super::drafters::suffix_array::SuffixArray;
+use super::drafters::suffix_store::{STORE_TOKENS, SuffixStore};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Shared stores. Their owner decides whether and where they are saved.
+#[derive(Debug)]
+pub struct Memory {
+    /// Finished answers.
+    pub suffix: Rc<RefCell<SuffixStore>>,
+    /// The index of the corpus that was used last: most requests bring the same.
+    corpus: RefCell<Option<Rc<SuffixArray>>>,
+}
+
+impl Memory {
+    /// Empty stores for a model of this vocabulary.
+    pub fn new(vocabulary: usize) -> Memory {
+        Memory::with_store(SuffixStore::new(vocabulary, STORE_TOKENS))
+    }
+
+    /// The same with a store that was loaded.
+    pub fn with_store(store: SuffixStore) -> Memory {
+        Memory { suffix: Rc::new(RefCell::new(store)), corpus: RefCell::new(None) }
+    }
+
+    /// The index of a text, built where it is another text than last time.
+    pub fn corpus(&self, tokens: &[u32]) -> Rc<SuffixArray> {
+        let mut held = self.corpus.borrow_mut();
+        if let Some(index) = held.as_ref().filter(|index| index.text() == tokens) {
+            return Rc::clone(index);
+        }
+        let index = Rc::new(SuffixArray::new(tokens.to_vec()));
+        *held = Some(Rc::clone(&index));
+        index
+    }
+}
