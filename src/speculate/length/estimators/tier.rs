@@ -168,6 +168,10 @@ mod tests {
         }
         let after = [long, short].map(|node| tier.a_hat(&tree, node));
         assert!((after[0] - 0.2).abs() < 0.05 && (after[1] - 0.8).abs() < 0.05, "{after:?}");
+        // Failures of the one class say nothing of the other.
+        (0..40).for_each(|_| tier.learn(&tree, short, false));
+        let kept = tier.a_hat(&tree, long);
+        assert!((kept - after[0]).abs() < 0.02, "{kept}, before {}", after[0]);
         tier.doubt(Some(DrafterId(0)));
         (0..24).for_each(|_| tier.learn(&tree, long, true));
         assert!(tier.a_hat(&tree, long) > 0.6, "what is in doubt is soon forgotten: {}", tier.a_hat(&tree, long));
