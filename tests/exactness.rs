@@ -53,7 +53,7 @@ impl Pair {
             order.sort_by(|&a, &b| unit(which, context, a).total_cmp(&unit(which, context, b)));
             order.retain(|&token| not.get(token as usize).is_none_or(|&p| p == 0.0));
             order.truncate(kept);
-            let mut row = vec![0.0; SIZE];
+            let mut row = [0.0; SIZE];
             for token in order {
                 row[token as usize] = -unit(which, context, 8 + token).ln();
             }
