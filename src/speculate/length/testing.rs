@@ -1,7 +1,7 @@
 //! Replays of policies on simulated traces, for the tests of this folder.
 
 use super::{AcceptanceEstimator, Signals, settle};
-use crate::plan::RowStats;
+use crate::plan::{MAX_NODES, RowStats};
 use crate::sampling::pcg4d;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::accept::Match;
@@ -104,17 +104,18 @@ impl<'a> Trace<'a> {
         Replay { outcomes, clock_ms }
     }
 
-    /// Tokens per millisecond of each fixed length from 0.
-    pub(crate) fn fixed_rates(&self, rounds: usize) -> Vec<f64> {
-        let rate =
-            |length| self.replay(&format!("length=fixed,num_speculative_tokens={length}"), rounds).rate(0..rounds);
-        (0..=15).map(rate).collect()
+    /// Tokens per millisecond of fixed lengths, the ends of buckets among them.
+    pub(crate) fn fixed_rates(&self, rounds: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let lengths = [0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15, 19, 23, MAX_NODES - 1];
+        lengths.into_iter().map(move |length| {
+            let config = format!("length=fixed,num_speculative_tokens={length}");
+            (length, self.replay(&config, rounds).rate(0..rounds))
+        })
     }
 
     /// The best fixed length, and its rate.
     pub(crate) fn best_fixed(&self, rounds: usize) -> (usize, f64) {
-        let rates = self.fixed_rates(rounds).into_iter().enumerate();
-        rates.max_by(|a, b| a.1.total_cmp(&b.1)).expect("some")
+        self.fixed_rates(rounds).max_by(|a, b| a.1.total_cmp(&b.1)).expect("some")
     }
 }
 

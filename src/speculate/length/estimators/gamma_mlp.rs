@@ -39,6 +39,8 @@ const HIDDEN: usize = 16;
 const PRIOR: f32 = 0.6;
 /// The longest draft that is thought of.
 const LONGEST: usize = MAX_NODES - 1;
+/// Drafts are seldom longer.
+const GAMMA_SPAN: f32 = 16.0;
 /// Entropies, in nats, are told apart up to this.
 const ENTROPY_SPAN: f32 = 2.0;
 
@@ -127,10 +129,10 @@ struct Draft {
 }
 
 impl Draft {
-    /// All within -1 and 1.
+    /// Entropies and top-1 within -1 and 1, and γ of drafts of the usual lengths.
     fn inputs(&self, tokens: usize) -> Inputs {
         let spread = |share: f32| 2.0 * share - 1.0;
-        let gamma = spread(tokens as f32 / LONGEST as f32);
+        let gamma = spread(tokens as f32 / GAMMA_SPAN);
         if self.tokens == 0.0 {
             return [0.0, 0.0, 0.0, 0.0, 0.0, gamma];
         }
