@@ -428,7 +428,7 @@ mod tests {
     use crate::speculate::methods::Setup;
 
     fn run(answer: &[u32], decode_ms: f64, tallies: &[(u64, u64)]) -> Run {
-        let config = SpeculationConfig::default();
+        let config: SpeculationConfig = "drafter=ngram".parse().expect("valid");
         let mut speculator = config.speculator(Setup::new(&config)).expect("valid");
         let totals = &mut speculator.totals;
         totals.by_depth = tallies.iter().map(|&(drafted, accepted)| Tally { drafted, accepted }).collect();

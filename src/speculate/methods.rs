@@ -155,7 +155,8 @@ impl Make {
         match self {
             Make::Drafter(_) => "Drafter",
             Make::Accept(..) => "AcceptanceRule",
-            Make::Length(_) | Make::StopAt(_) => "LengthPolicy",
+            Make::Length(_) => "LengthPolicy",
+            Make::StopAt(_) => "StopAt",
             Make::Estimator(_) => "AcceptanceEstimator",
             Make::Tree(_) => "TreeShape",
             Make::Select(_) => "DraftSelector",

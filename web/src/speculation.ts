@@ -6,6 +6,7 @@ import type {
   DraftSelectorName,
   KvViewName,
   LengthPolicyName,
+  StopAtName,
   MethodOptions,
   TreeShapeName,
 } from "./methods.js";
@@ -25,8 +26,10 @@ export interface SpeculationConfig extends MethodOptions {
   drafter?: Drafter | readonly Drafter[];
   /** What is kept of a draft. `"auto"` is always `"match"`: the same tokens as without speculation. */
   accept?: "auto" | AcceptanceRuleName;
-  /** How much to draft. */
-  length?: LengthPolicyName;
+  /** How much to draft; some take another inside: `"long-tail(goodput)"`. */
+  length?: Around<LengthPolicyName>;
+  /** Whether drafts end at the end of a fragment of code or prose. */
+  stop_at?: "none" | StopAtName;
   /** What a length policy takes for the chance of a guess; `"auto"` leaves that to the policy. */
   estimator?: "auto" | Around<AcceptanceEstimatorName>;
   /** The shape of what is drafted. */
