@@ -38,7 +38,15 @@ export type LengthPolicyName =
   | "threshold"
   | "survival"
   | "chunked"
-  | "preverify";
+  | "preverify"
+  | "slo"
+  | "thompson"
+  | "adasd"
+  | "long-tail";
+
+/** What `stop_at` may name. */
+export type StopAtName =
+  | "syntax";
 
 /** What `estimator` may name. */
 export type AcceptanceEstimatorName =
@@ -46,7 +54,9 @@ export type AcceptanceEstimatorName =
   | "tier"
   | "platt"
   | "confidence"
-  | "entropy";
+  | "entropy"
+  | "kld"
+  | "gamma-mlp";
 
 /** What `tree` may name. */
 export type TreeShapeName =
@@ -141,6 +151,18 @@ export interface MethodOptions {
   preverify_threshold?: number;
   /** `preverify`: threshold of a block over that of the one before; 1 to 4, default 1.1. */
   preverify_growth?: number;
+  /** `slo`: time a token may take, milliseconds; 0 to 1000000, default 50. */
+  max_ms_per_token?: number;
+  /** `slo`: what a round takes beyond its passes, milliseconds; 0 to 1000000, default 0. */
+  slo_fixed_ms?: number;
+  /** `slo`: what a drafted token counts beyond its time, milliseconds; 0 to 1000000, default 0. */
+  slo_token_ms?: number;
+  /** `thompson`: what is left of the counts after a round; 0 to 1, default 0.98. */
+  thompson_fade?: number;
+  /** `long-tail`: tokens that may be drafted at first; 0 to 31, default 4. */
+  long_tail_short?: number;
+  /** `long-tail`: expected remainder, in tokens, from which there is no limit; 1 to 1000000, default 512. */
+  long_tail_tokens?: number;
   /** `ema`: judged tokens that the average remembers; 1 to 4096, default 32. */
   ema_memory?: number;
   /** `tier`: judged tokens that an average remembers; 1 to 4096, default 128. */
@@ -149,6 +171,8 @@ export interface MethodOptions {
   platt_drift?: number;
   /** `entropy`: c in 1 - sqrt(c H), per nat; 0 to 10, default 0.15. */
   entropy_scale?: number;
+  /** `gamma-mlp`: share of an error that a step of its training takes away; 0 to 1, default 0.03. */
+  gamma_mlp_rate?: number;
   /** `static`: expected acceptance of the first sibling; the others keep their proportions; 0.05 to 0.95, default 0.6. */
   static_first?: number;
   /** `dynamic`: leaves a level, and children of each; 1 to 10, default 4. */
