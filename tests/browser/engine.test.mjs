@@ -159,7 +159,7 @@ for (const name of browserNames) {
 
     test("a draft model drafts, and the tokens stay the same", { timeout: 3 * MINUTE }, async (t) => {
       const load = { model: `/models/${MODEL}`, draftModel: `/models/${DRAFT}`, device: "cpu", context: 128 };
-      const result = unwrap(await inPage(ask, { load, requests: [greedy("drafter=model,num_speculative_tokens=3"), greedy("off")] }));
+      const result = unwrap(await inPage(ask, { load, requests: [greedy("drafter=model,length=fixed,num_speculative_tokens=3"), greedy("off")] }));
       const [drafted, plain] = result.answers.map(read);
       assert.equal(plain.text, texts.cpu);
       assert.deepEqual(drafted.tokens, plain.tokens);
