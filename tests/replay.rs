@@ -69,7 +69,7 @@ fn replay(config: &SpeculationConfig, memory: &Memory, trace: &Trace) -> (Totals
 
 /// Mean acceptance length by category, the mean of its answers, of a configuration whose stores are empty before each answer.
 fn cold(config: &str) -> BTreeMap<String, f64> {
-    let config: SpeculationConfig = config.parse().expect("valid");
+    let config: SpeculationConfig = format!("{config},length=fixed").parse().expect("valid");
     let mut lengths: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for trace in traces() {
         let (totals, _) = replay(&config, &Memory::new(49_152), &trace);
@@ -128,7 +128,7 @@ fn drafters_reach_their_lengths_on_real_text() {
 
 #[test]
 fn an_answer_that_is_asked_for_again_comes_from_the_store() {
-    let config: SpeculationConfig = "drafter=suffix".parse().expect("valid");
+    let config: SpeculationConfig = "drafter=suffix,length=fixed".parse().expect("valid");
     // All answers share one store, as all requests of an engine do; then it is saved, loaded, and all are asked for again.
     let memory = Memory::new(49_152);
     let pass = |memory: &Memory| -> f64 {
@@ -150,7 +150,8 @@ fn an_answer_that_is_asked_for_again_comes_from_the_store() {
 #[test]
 fn probabilities_are_truthful() {
     for name in SINGLE.into_iter().chain([CASCADE]) {
-        let config: SpeculationConfig = format!("drafter={name},num_speculative_tokens=15").parse().expect("valid");
+        let config: SpeculationConfig =
+            format!("drafter={name},length=fixed,num_speculative_tokens=15").parse().expect("valid");
         let mut bins = [(0u32, 0.0f64); 10];
         for trace in traces() {
             for outcome in replay(&config, &Memory::new(49_152), &trace).1 {
