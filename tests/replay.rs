@@ -10,6 +10,7 @@ use foredraft::generation::Prompt;
 use foredraft::plan::RowStats;
 use foredraft::sampling::SamplingParams;
 use foredraft::speculate::SpeculationConfig;
+use foredraft::speculate::config::AUTO_DRAFTERS;
 use foredraft::speculate::cost::CostModel;
 use foredraft::speculate::drafters::DrafterId;
 use foredraft::speculate::drafters::suffix_store::SuffixStore;
@@ -79,8 +80,8 @@ fn cold(config: &str) -> BTreeMap<String, f64> {
     lengths.into_iter().map(|(category, all)| (category, all.iter().sum::<f64>() / all.len() as f64)).collect()
 }
 
-/// The default cascade.
-const CASCADE: &str = "suffix+recycling";
+/// The default.
+const CASCADE: &str = AUTO_DRAFTERS[0];
 
 /// Drafters that draft alone; `recycling` learns from rows, of which a recording has those of the path only.
 const SINGLE: [&str; 7] = ["ngram", "suffix", "sam", "sam,sam_min_match=5", "hierarchy", "recycling", "reuse(ngram)"];
@@ -99,7 +100,7 @@ fn drafters_reach_their_lengths_on_real_text() {
     let table = |tail: &str, names: &[&str]| -> Vec<(String, BTreeMap<String, f64>)> {
         names.iter().map(|name| ((*name).to_owned(), cold(&format!("drafter={name}{tail}")))).collect()
     };
-    let cascades = [CASCADE, "sam+recycling", "suffix+ngram", "reuse(suffix)+recycling"];
+    let cascades = ["suffix+recycling", "sam+recycling", "suffix+ngram", "reuse(suffix)+recycling"];
     let all: Vec<&str> = SINGLE.into_iter().chain(cascades).collect();
     let (own, long) = (table("", &all), table(",num_speculative_tokens=15", &all));
     print("their own lengths", &own);
@@ -149,7 +150,7 @@ fn an_answer_that_is_asked_for_again_comes_from_the_store() {
 /// claimed probability.
 #[test]
 fn probabilities_are_truthful() {
-    for name in SINGLE.into_iter().chain([CASCADE]) {
+    for name in SINGLE.into_iter().chain(["suffix+recycling"]) {
         let config: SpeculationConfig =
             format!("drafter={name},length=fixed,num_speculative_tokens=15").parse().expect("valid");
         let mut bins = [(0u32, 0.0f64); 10];

@@ -8,8 +8,10 @@ use crate::plan::MAX_NODES;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Drafters of `auto`, in their order: all that need no download; a draft model, if one is loaded, comes last.
-pub const AUTO_DRAFTERS: [&str; 2] = ["suffix", "recycling"];
+/// Drafters of `auto`, in their order; a draft model, if one is loaded, comes last. Of the drafters that need no download
+/// `suffix` finds whatever the others that copy would find; `recycling` behind it adds nothing on recorded answers, and its
+/// row statistics cost a plain step 0.7 of 17 ms on a CPU.
+pub const AUTO_DRAFTERS: [&str; 1] = ["suffix"];
 /// Most characters of `corpus`.
 const MAX_CORPUS_BYTES: usize = 16 << 20;
 
