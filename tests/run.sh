@@ -33,7 +33,7 @@ done
 case ${CI:-} in true | 1) ci=yes ;; *) ci= ;; esac
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 # A hung test must end in a report: the whole budget for one part of the default run.
-if [ -n "${FOREDRAFT_TEST_FULL:-}" ]; then part_limit=36000; else part_limit=2700; fi
+if [ -n "${FOREDRAFT_TEST_FULL:-}" ]; then part_limit=36000; else part_limit=3300; fi
 
 logs=tests/out/logs
 rm -rf "$logs"
