@@ -232,6 +232,24 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Kernel, and for a matrix its size and layout: steps of one label cost the same.
+    pub fn label(&self) -> String {
+        match self {
+            Step::Embed { .. } => "embed".to_owned(),
+            Step::RmsNorm { .. } => "rms_norm".to_owned(),
+            Step::Matvec { weight, .. } => format!("matvec {} x {} {}", weight.rows, weight.cols, weight.layout.name()),
+            Step::RopeKv { .. } => "rope_kv".to_owned(),
+            Step::Attention { .. } => "attention".to_owned(),
+            Step::AttentionCombine { .. } => "attention_combine".to_owned(),
+            Step::Activation { .. } => "activation".to_owned(),
+            Step::Sample { .. } => "sample".to_owned(),
+            Step::RowStats { .. } => "row_stats".to_owned(),
+            Step::Compact { .. } => "compact".to_owned(),
+        }
+    }
+}
+
 /// Sizes of attention.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionShape {

@@ -5,9 +5,11 @@
 //! learned ([`Engine::reset_learned`]); what verifying costs on this device is a measurement, not something learned from a
 //! text, and stays. Where a rule promises the tokens of plain decoding, they are compared.
 
+mod profile;
 mod replay;
 mod report;
 
+pub use profile::{KernelTime, PassTime, Profile, profile};
 pub use replay::replay;
 pub use report::{CategoryRow, Figures, Overall, PromptRow, Report, Timing};
 

@@ -7,6 +7,7 @@ mod methods;
 mod models;
 mod output;
 mod perplexity;
+mod profile;
 
 use clap::{Parser, Subcommand};
 use futures_lite::future::block_on;
@@ -58,6 +59,8 @@ enum Command {
     },
     /// Measure speculation against plain decoding on a suite of prompts.
     Bench(Box<bench::Bench>),
+    /// Time every kernel of a model on this device, and passes of several widths.
+    Profile(profile::ProfileArgs),
 }
 
 /// Runs the command that was asked for.
@@ -67,6 +70,7 @@ pub(super) fn main() -> ExitCode {
         Command::Generate(args) => args.json,
         Command::Perplexity(args) => args.json,
         Command::Bench(args) => args.json,
+        Command::Profile(args) => args.json,
         Command::Devices { json } | Command::Inspect { json, .. } | Command::Methods { json } => *json,
         Command::Fetch { .. } => false,
     };
@@ -78,6 +82,7 @@ pub(super) fn main() -> ExitCode {
             Command::Inspect { model, context, json } => inspect::inspect(&model, context, json).await,
             Command::Fetch { model } => inspect::fetch(&model),
             Command::Methods { json } => methods::methods(json),
+            Command::Profile(args) => profile::profile_command(args).await,
             // What it measured was printed, whatever is wrong with it.
             Command::Bench(args) => return bench::bench(*args).await,
         }

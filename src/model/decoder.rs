@@ -188,6 +188,14 @@ impl Model {
         runs
     }
 
+    /// The steps of a pass whose columns are all sampled, in order: for measuring where its time goes.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps = self.recorder.body(&self.tensors, self.config.layers);
+        steps.extend(self.recorder.head(&self.tensors));
+        steps.push(self.recorder.sample());
+        steps
+    }
+
     /// Statistics of the rows that a pass sampled, to be run after it with its params: to `TOKENS[params.stats_at..]`.
     pub fn stats(&self, params: Params) -> (PlanId, Params) {
         (self.ends.row_stats, params)
