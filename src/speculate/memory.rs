@@ -17,11 +17,7 @@ pub struct Memory {
 impl Memory {
     /// Empty stores for a model of this vocabulary.
     pub fn new(vocabulary: usize) -> Memory {
-        Memory::with_store(SuffixStore::new(vocabulary, STORE_TOKENS))
-    }
-
-    /// The same with a store that was loaded.
-    pub fn with_store(store: SuffixStore) -> Memory {
+        let store = SuffixStore::new(vocabulary, STORE_TOKENS);
         Memory { suffix: Rc::new(RefCell::new(store)), corpus: RefCell::new(None) }
     }
 

@@ -43,11 +43,6 @@ impl SuffixStore {
         }
     }
 
-    /// Size of the vocabulary whose tokens it holds; a store of another model's is of no use.
-    pub fn vocabulary(&self) -> usize {
-        self.vocabulary as usize
-    }
-
     /// Tokens held.
     pub fn tokens(&self) -> usize {
         self.tokens
@@ -93,7 +88,7 @@ impl SuffixStore {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = SuffixStore::new(self.vocabulary(), self.capacity);
+        *self = SuffixStore::new(self.vocabulary as usize, self.capacity);
     }
 
     /// As bytes.
@@ -108,9 +103,10 @@ impl SuffixStore {
         bytes
     }
 
-    /// From bytes that [`SuffixStore::save`] wrote. Nothing is believed before it is checked: what is damaged, cut, longer
-    /// than it says or of another version is an error that says where.
-    pub fn load(bytes: &[u8]) -> Result<SuffixStore> {
+    /// Takes bytes that [`SuffixStore::save`] wrote in place of what it holds. Nothing is believed before it is checked: what
+    /// is damaged, cut, longer than it says, of another version or of another vocabulary is an error that says where, and
+    /// changes nothing.
+    pub fn load(&mut self, bytes: &[u8]) -> Result<()> {
         let bad = |field: &str, found: String, expected: String| {
             let (what, field) = ("suffix store".to_owned(), field.to_owned());
             Err(Error::BadHeader { what, field, found, expected })
@@ -143,6 +139,9 @@ impl SuffixStore {
         if Sha256::digest(body).as_slice() != checksum {
             return bad("checksum", "another".to_owned(), "that of the content".to_owned());
         }
+        if vocabulary != self.vocabulary {
+            return bad("vocabulary", vocabulary.to_string(), self.vocabulary.to_string());
+        }
         // From here on only a writer that lies can be at fault; its word is still not taken.
         let lengths: Vec<usize> = words().skip(HEADER_WORDS).take(conversations).map(|len| len as usize).collect();
         if lengths.contains(&0) || lengths.iter().try_fold(0usize, |sum, &len| sum.checked_add(len)) != Some(tokens) {
@@ -157,22 +156,8 @@ impl SuffixStore {
             }
             store.add(&conversation);
         }
-        Ok(store)
-    }
-
-    /// The same, or an empty store and why: a damaged store is reported and built anew, and so is one of another vocabulary.
-    pub fn load_or_new(bytes: &[u8], vocabulary: usize, capacity: usize) -> (SuffixStore, Option<Error>) {
-        let error = match SuffixStore::load(bytes) {
-            Ok(store) if store.vocabulary() == vocabulary => return (store, None),
-            Ok(store) => Error::BadHeader {
-                what: "suffix store".to_owned(),
-                field: "vocabulary".to_owned(),
-                found: store.vocabulary().to_string(),
-                expected: vocabulary.to_string(),
-            },
-            Err(error) => error,
-        };
-        (SuffixStore::new(vocabulary, capacity), Some(error))
+        *self = store;
+        Ok(())
     }
 }
 
@@ -186,6 +171,11 @@ mod tests {
         let mut store = SuffixStore::new(1000, 500);
         (0..12).for_each(|seed| store.add(&random(20 + seed as usize, 900, seed)));
         store
+    }
+
+    fn loaded(bytes: &[u8]) -> Result<SuffixStore> {
+        let mut store = SuffixStore::new(1000, 500);
+        store.load(bytes).map(|()| store)
     }
 
     #[test]
@@ -208,14 +198,16 @@ mod tests {
 
     #[test]
     fn what_is_saved_comes_back() {
-        for store in [filled(), SuffixStore::new(7, 9)] {
-            let loaded = SuffixStore::load(&store.save()).expect("valid");
+        for store in [filled(), SuffixStore::new(1000, 9)] {
+            let loaded = loaded(&store.save()).expect("valid");
             assert_eq!(loaded.save(), store.save());
             assert!(loaded.conversations().eq(store.conversations()));
             assert_eq!(loaded.automaton.text(), store.automaton.text());
         }
-        let (store, error) = SuffixStore::load_or_new(&filled().save(), 1001, 500);
-        assert_eq!((store.tokens(), error.map(|error| error.code())), (0, Some("bad_header")));
+        let mut other = SuffixStore::new(1001, 500);
+        other.add(&[1000]);
+        let error = other.load(&filled().save()).expect_err("another vocabulary");
+        assert!(error.to_string().contains("vocabulary") && other.tokens() == 1, "{error}");
     }
 
     #[test]
@@ -229,7 +221,7 @@ mod tests {
                 bytes[word * 4..word * 4 + 4].copy_from_slice(&u32::to_le_bytes(value));
                 let checksum = Sha256::digest(&bytes);
                 bytes.extend_from_slice(&checksum);
-                if let Ok(store) = SuffixStore::load(&bytes) {
+                if let Ok(store) = loaded(&bytes) {
                     assert!(store.tokens() <= store.capacity && store.conversations().flatten().all(|t| *t < 1 << 23));
                 }
             }
@@ -243,9 +235,7 @@ mod tests {
         fn arbitrary_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400), head in any::<bool>()) {
             let mut all = if head { filled().save()[..12].to_vec() } else { Vec::new() };
             all.extend(bytes);
-            prop_assert!(SuffixStore::load(&all).is_err());
-            let (store, error) = SuffixStore::load_or_new(&all, 1000, 500);
-            prop_assert!(store.tokens() == 0 && error.is_some_and(|error| error.code() == "bad_header"));
+            prop_assert!(loaded(&all).is_err_and(|error| error.code() == "bad_header"));
         }
 
         #[test]
@@ -259,7 +249,7 @@ mod tests {
             changes.iter().for_each(|(at, value)| bytes[at.index(saved.len())] = *value);
             bytes.truncate(cut.map_or(saved.len(), |cut| cut.index(saved.len())));
             bytes.extend(more);
-            match SuffixStore::load(&bytes) {
+            match loaded(&bytes) {
                 Ok(store) => prop_assert!(bytes == saved && store.save() == saved),
                 Err(error) => prop_assert!(bytes != saved && error.code() == "bad_header"),
             }
