@@ -147,6 +147,18 @@ impl<F: Fn(usize) -> f32> SimulatedDrafter<F> {
             seed: 0,
         }
     }
+}
+
+impl<F: Fn(usize) -> f32> Stepwise for SimulatedDrafter<F> {
+    const NAME: &'static str = "simulated";
+
+    fn takes_passes(&self) -> bool {
+        self.on_device
+    }
+
+    fn runs_inside(&self) -> bool {
+        self.inner
+    }
 
     fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate> {
         let position = context.tokens.len() + tree.node(leaf).depth;
@@ -169,9 +181,24 @@ impl<F: Fn(usize) -> f32> SimulatedDrafter<F> {
     }
 }
 
-impl<F: Fn(usize) -> f32> Drafter for SimulatedDrafter<F> {
+/// A drafter whose candidates are a function of the path: given at once, after a pass that costs time, or as a chain inside
+/// the verify pass's submit.
+pub trait Stepwise {
+    /// Name in statistics.
+    const NAME: &'static str;
+    /// Whether a step costs a pass.
+    fn takes_passes(&self) -> bool;
+    /// Whether a chain runs inside the verify pass's submit.
+    fn runs_inside(&self) -> bool {
+        false
+    }
+    /// What it offers below a leaf, best first.
+    fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate>;
+}
+
+impl<S: Stepwise> Drafter for S {
     fn name(&self) -> &'static str {
-        "simulated"
+        S::NAME
     }
 
     fn default_tokens(&self) -> usize {
@@ -179,11 +206,11 @@ impl<F: Fn(usize) -> f32> Drafter for SimulatedDrafter<F> {
     }
 
     fn on_device(&self) -> bool {
-        self.on_device
+        self.takes_passes()
     }
 
     fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
-        if self.on_device {
+        if self.takes_passes() {
             return Ok(Expansion::Pass(DraftPass { submission: Submission::default(), logits: None }));
         }
         Ok(each_leaf(ask, |leaf| self.candidates(context, tree, leaf, ask.width)))
@@ -201,7 +228,7 @@ impl<F: Fn(usize) -> f32> Drafter for SimulatedDrafter<F> {
     }
 
     fn record(&mut self, context: &DraftContext<'_>, count: usize) -> Result<Option<InnerDraft>> {
-        if !self.inner {
+        if !self.runs_inside() {
             return Ok(None);
         }
         // There is no device: the drafts travel behind the root, and the simulated target reads them there.
@@ -383,7 +410,13 @@ pub struct ToyDrafter {
     pub seed: u32,
 }
 
-impl ToyDrafter {
+impl Stepwise for ToyDrafter {
+    const NAME: &'static str = "toy";
+
+    fn takes_passes(&self) -> bool {
+        self.on_device
+    }
+
     fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate> {
         let path = context.path(tree, leaf);
         let last = path[path.len() - 1];
@@ -403,38 +436,6 @@ impl ToyDrafter {
             Candidate::new(token, DraftStats { logq, top1, margin, entropy: stats.entropy, match_len: 0 })
         };
         noisy.iter().filter(|noisy| noisy.1.is_finite()).take(width).map(candidate).collect()
-    }
-}
-
-impl Drafter for ToyDrafter {
-    fn name(&self) -> &'static str {
-        "toy"
-    }
-
-    fn default_tokens(&self) -> usize {
-        4
-    }
-
-    fn on_device(&self) -> bool {
-        self.on_device
-    }
-
-    fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
-        if self.on_device {
-            return Ok(Expansion::Pass(DraftPass { submission: Submission::default(), logits: None }));
-        }
-        Ok(each_leaf(ask, |leaf| self.candidates(context, tree, leaf, ask.width)))
-    }
-
-    fn absorb(
-        &mut self,
-        context: &DraftContext<'_>,
-        tree: &TokenTree,
-        ask: &Ask<'_>,
-        _: &[u32],
-        _: &[f32],
-    ) -> Result<Expansion> {
-        Ok(each_leaf(ask, |leaf| self.candidates(context, tree, leaf, ask.width)))
     }
 }
 
