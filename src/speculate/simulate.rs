@@ -271,7 +271,7 @@ impl ToyModel {
 
     /// The row after `path`, whose end is the last token, with the sample that plain decoding draws there.
     fn row(&self, path: &[u32], sampling: &SamplingParams, needs: Needs) -> Row {
-        let (mut logits, noisy) = self.scores(path, sampling);
+        let (mut logits, noisy) = self.scores(path, path.len(), sampling);
         let sample = noisy[0].0;
         let stats = needs.stats.then(|| Rc::new(row_stats(&logits, &noisy)));
         if sampling.temperature > 0.0 {
@@ -280,8 +280,9 @@ impl ToyModel {
         Row { sample, stats, p: needs.p.then(|| distribution(&logits, sampling).into()) }
     }
 
-    /// Logits after a path, and the tokens by what sampling makes of them, best first: its first is the sample.
-    fn scores(&self, path: &[u32], sampling: &SamplingParams) -> (Vec<f32>, Vec<(u32, f32)>) {
+    /// Logits after a path, of which the last two tokens matter, and the tokens by what sampling makes of them at `position`,
+    /// best first: the first is the sample.
+    fn scores(&self, path: &[u32], position: usize, sampling: &SamplingParams) -> (Vec<f32>, Vec<(u32, f32)>) {
         let last = path[path.len() - 1];
         let before = path.len().checked_sub(2).map_or(0, |at| path[at]);
         let logits = self.logits(before, last);
@@ -291,7 +292,7 @@ impl ToyModel {
             logits.iter().map(|logit| if warm { logit / sampling.temperature } else { *logit }).collect();
         let least = threshold(&scaled, sampling.top_k, sampling.top_p, sampling.min_p);
         let score = |(token, &logit): (usize, &f32)| {
-            let noise = if warm { gumbel(seed, path.len() as u32, token as u32) } else { 0.0 };
+            let noise = if warm { gumbel(seed, position as u32, token as u32) } else { 0.0 };
             (token as u32, if logit < least { f32::NEG_INFINITY } else { logit + noise })
         };
         let mut noisy: Vec<(u32, f32)> = scaled.iter().enumerate().map(score).collect();
@@ -345,7 +346,7 @@ impl ToyTarget {
     pub fn plain(&self, prompt: &[u32], count: usize, sampling: &SamplingParams) -> Vec<u32> {
         let mut text = prompt.to_vec();
         for _ in 0..count {
-            text.push(self.model.scores(&text, sampling).1[0].0);
+            text.push(self.model.scores(&text, text.len(), sampling).1[0].0);
         }
         text
     }
@@ -418,7 +419,7 @@ impl Stepwise for ToyDrafter {
     }
 
     fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate> {
-        let path = context.path(tree, leaf);
+        let path = context.tail(tree, leaf, 2);
         let last = path[path.len() - 1];
         let knows = pcg4d([last, self.seed, 17, 0])[0] as f32 / 4_294_967_296.0 < self.knows;
         let model = if knows {
@@ -426,7 +427,8 @@ impl Stepwise for ToyDrafter {
         } else {
             ToyModel { seed: self.model.seed.wrapping_add(self.seed + 1), ..self.model }
         };
-        let (logits, noisy) = model.scores(&path, context.sampling);
+        let position = context.tokens.len() + tree.node(leaf).depth;
+        let (logits, noisy) = model.scores(&path, position, context.sampling);
         let stats = row_stats(&logits, &noisy);
         let logp = log_softmax(&logits);
         let chance = |rank: usize| stats.top.get(rank).map_or(0.0, |top| top.1.exp());
