@@ -62,6 +62,7 @@ fn replay(config: &SpeculationConfig, memory: &Memory, trace: &Trace) -> (Totals
     let setup = Setup { memory: Some(memory), ..Setup::new(config) };
     let mut speculator = config.speculator(setup).expect("valid");
     let outcomes = target.replay(&mut speculator, trace.prompt.len()).expect("replayed");
+    memory.remember(&target.text, trace.prompt.len());
     let written: Vec<u32> = outcomes.iter().flat_map(|outcome| outcome.emitted()).collect();
     assert_eq!(written, trace.answer, "{}", trace.id);
     (speculator.totals.clone(), outcomes)

@@ -191,9 +191,6 @@ impl Drafter for Hierarchy {
     }
 
     fn reset(&mut self) {
-        if let Some(history) = &self.history {
-            history.borrow_mut().clear();
-        }
         self.text.clear();
         self.places.clear();
         self.rates = priors();
