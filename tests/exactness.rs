@@ -550,8 +550,9 @@ use deviants::{Asks, SampledOnly};
 
 /// Rules that promise too little.
 mod deviants {
-    use foredraft::speculate::accept::{AcceptanceRule, Exactness, ProposalKind, Traversal};
+    use foredraft::speculate::accept::{AcceptanceRule, ProposalKind, Traversal};
     use foredraft::speculate::chance::Chance;
+    use foredraft::speculate::methods::Method;
     use foredraft::speculate::outcome::{Needs, Row, Verdict};
     use foredraft::speculate::tree::TokenTree;
 
@@ -563,8 +564,8 @@ mod deviants {
             "asks"
         }
 
-        fn exactness(&self) -> Exactness {
-            Exactness::SameDistribution
+        fn method(&self) -> &'static Method {
+            Traversal.method()
         }
 
         fn needs(&self) -> Needs {
@@ -592,8 +593,8 @@ mod deviants {
             "sampled-only"
         }
 
-        fn exactness(&self) -> Exactness {
-            Exactness::SameDistribution
+        fn method(&self) -> &'static Method {
+            Traversal.method()
         }
 
         fn needs(&self) -> Needs {
