@@ -18,9 +18,10 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Empty stores for a model of this vocabulary.
-    pub fn new(vocabulary: usize) -> Memory {
-        let store = SuffixStore::new(vocabulary, STORE_TOKENS);
+    /// Empty stores for a model of this vocabulary and tokenizer, by its
+    /// [`fingerprint`](super::drafters::suffix_store::fingerprint).
+    pub fn new(vocabulary: usize, tokenizer: u64) -> Memory {
+        let store = SuffixStore::new(vocabulary, tokenizer, STORE_TOKENS);
         Memory { suffix: Rc::new(RefCell::new(store)), corpus: RefCell::new(None) }
     }
 

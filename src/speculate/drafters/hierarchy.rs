@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn the_nearest_pool_is_used_up_before_the_next() {
         let config = SpeculationConfig::default();
-        let (memory, corpus) = (Memory::new(10_000), phrases(30..40));
+        let (memory, corpus) = (Memory::new(10_000, 0), phrases(30..40));
         memory.suffix.borrow_mut().add(&phrases(20..22));
         let setup = Setup { corpus: Some(&corpus), memory: Some(&memory), ..Setup::new(&config) };
         let mut hierarchy = Hierarchy::new(&setup);

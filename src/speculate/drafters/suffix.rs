@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_chat_that_is_replayed_comes_from_the_store() {
-        let memory = Memory::new(1 << 20);
+        let memory = Memory::new(1 << 20, 0);
         let target = simulated(random(300, 1 << 20, 2));
         assert_eq!(passes(&target, &memory, 40), 260);
         assert_eq!(memory.suffix.borrow().tokens(), 260 + 16, "the answer, and what leads to it");
@@ -265,14 +265,14 @@ mod tests {
         assert!(second >= 5.0, "mean acceptance length {second}");
         // The store on its own: another drafter of the same engine, after saving and loading.
         let saved = memory.suffix.borrow().save();
-        let loaded = Memory::new(1 << 20);
+        let loaded = Memory::new(1 << 20, 0);
         loaded.suffix.borrow_mut().load(&saved).expect("valid");
         assert!(260.0 / passes(&target, &loaded, 40) as f64 >= 5.0);
     }
 
     #[test]
     fn another_conversation_is_noticed_and_the_store_is_only_read() {
-        let memory = Memory::new(1 << 20);
+        let memory = Memory::new(1 << 20, 0);
         let (first, second) = (random(60, 1 << 20, 3), random(50, 1 << 20, 4));
         memory.remember(&first, 40);
         memory.remember(&second, 50);
