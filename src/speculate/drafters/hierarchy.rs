@@ -181,12 +181,8 @@ impl Drafter for Hierarchy {
     }
 
     fn observe(&mut self, outcome: &RoundOutcome, me: DrafterId) {
-        for (node, accepted) in outcome.judged() {
-            let node = outcome.tree.node(node);
-            if node.source == Some(me) {
-                let cursor = node.cursor as usize;
-                self.rates[cursor % POOLS][cursor / POOLS - 1].learn(accepted);
-            }
+        for (cursor, accepted) in outcome.judged_of(me) {
+            self.rates[cursor % POOLS][cursor / POOLS - 1].learn(accepted);
         }
     }
 
