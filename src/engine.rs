@@ -11,7 +11,7 @@ use crate::runtime;
 use crate::session::Session;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::cost::CostModel;
-use crate::speculate::drafters::suffix_store::SuffixStore;
+use crate::speculate::drafters::suffix_store::fingerprint;
 use crate::speculate::memory::Memory;
 use crate::store::ByteSource;
 use crate::text::template::ChatTemplate;
@@ -157,7 +157,8 @@ impl Engine {
         };
         let load_ms = runtime::now_ms() - start;
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
-        let memory = Memory::new(target.config.vocabulary);
+        let texts = (0..tokenizer.vocabulary() as u32).map(|token| tokenizer.token_text(token));
+        let memory = Memory::new(target.config.vocabulary, fingerprint(texts));
         let core = Core {
             device,
             target,
@@ -242,20 +243,9 @@ impl Engine {
     }
 
     /// Takes a suffix store that was saved, in place of what was learned so far. Bytes that are damaged, or of a model with
-    /// another vocabulary, are an error and change nothing.
+    /// another tokenizer, are an error and change nothing.
     pub fn load_suffix_store(&self, bytes: &[u8]) -> Result<()> {
-        let store = SuffixStore::load(bytes)?;
-        let (found, expected) = (store.vocabulary(), self.core.target.config.vocabulary);
-        if found != expected {
-            return Err(Error::BadHeader {
-                what: "suffix store".to_owned(),
-                field: "vocabulary".to_owned(),
-                found: found.to_string(),
-                expected: expected.to_string(),
-            });
-        }
-        *self.core.memory.suffix.borrow_mut() = store;
-        Ok(())
+        self.core.memory.suffix.borrow_mut().load(bytes)
     }
 
     /// The target, for tools and tests.

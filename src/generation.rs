@@ -358,6 +358,10 @@ impl Running {
             text: std::mem::take(&mut self.text),
             tokens,
         };
+        if self.speculator.active() {
+            self.tokens.extend(self.end_token);
+            core.memory.remember(&self.tokens, self.prompt_tokens);
+        }
         events.push_back(Event::Done(Box::new(summary)));
         Phase::Over
     }

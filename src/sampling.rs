@@ -184,8 +184,9 @@ fn top_p(logits: &[f32], floor: f32, maximum: f32, p: f32) -> f32 {
     floor
 }
 
-/// The distribution that [`gumbel`] noise on these processed logits draws from: after temperature and truncation, 0 for
-/// what is cut; at temperature 0 the argmax, the lowest id among equals.
+/// The distribution that [`gumbel`] noise on these logits draws from: 0 for what truncation cuts; at temperature 0 the
+/// argmax, the lowest id among equals. The logits are those after step 3, already divided by the temperature, as the
+/// sampler leaves them in its row: it is not applied again.
 pub fn distribution(logits: &[f32], params: &SamplingParams) -> Vec<f64> {
     let maximum = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if params.temperature <= 0.0 {

@@ -91,3 +91,20 @@ fn phrases_lengthen_the_drafts_of_a_model() {
     println!("{} tokens a round with phrases, {} without", length(&phrases), length(&model));
     assert!(length(&phrases) > length(&model), "the twin is always right, so phrases are all there is to gain");
 }
+
+#[test]
+fn an_answer_joins_the_store_when_its_request_ends() {
+    let engine = twins(DeviceChoice::Cpu);
+    let rounds = |speculation: &str| generate(&engine, 0.9, speculation).speculation.rounds;
+    let suffix = "drafter=suffix,length=fixed";
+    rounds("off");
+    let first = rounds(suffix);
+    let saved = engine.save_suffix_store();
+    let second = rounds(suffix);
+    assert!(2 * second < first, "{second} rounds of an answer that is known, {first} before");
+    engine.reset_learned();
+    assert_eq!(rounds(suffix), first, "what was forgotten does not come back");
+    engine.reset_learned();
+    engine.load_suffix_store(&saved).expect("its own");
+    assert_eq!(rounds(suffix), second);
+}

@@ -512,11 +512,11 @@ fn point_masses_may_be_cut_pruned_and_chosen_with_any_rule() {
 #[test]
 fn a_round_keeps_sampled_drafts_from_parts_that_do_not_say_what_they_do() {
     for pair in Pair::all() {
-        let drawn = || parts(&[(&pair.q, Mode::AsTheRuleSays)], Shape::Chain(2), rule("traversal"));
+        let drawn = |nodes| parts(&[(&pair.q, Mode::AsTheRuleSays)], Shape::Chain(nodes), rule("traversal"));
         let all = [
-            Parts { length: Box::new(Cutter { says_so: false }), ..drawn() },
-            Parts { shape: Box::new(Pruner { says_so: false }), ..drawn() },
-            Parts { selector: Box::new(Picky { says_so: false }), ..drawn() },
+            Parts { length: Box::new(Cutter { says_so: false }), ..drawn(2) },
+            Parts { shape: Box::new(Pruner { says_so: false }), ..drawn(4) },
+            Parts { selector: Box::new(Picky { says_so: false }), ..drawn(2) },
         ];
         for parts in all {
             assert!(Rounds::new(parts, &pair.p).error() < EXACT);
@@ -550,8 +550,9 @@ use deviants::{Asks, SampledOnly};
 
 /// Rules that promise too little.
 mod deviants {
-    use foredraft::speculate::accept::{AcceptanceRule, Exactness, ProposalKind, Traversal};
+    use foredraft::speculate::accept::{AcceptanceRule, ProposalKind, Traversal};
     use foredraft::speculate::chance::Chance;
+    use foredraft::speculate::methods::Method;
     use foredraft::speculate::outcome::{Needs, Row, Verdict};
     use foredraft::speculate::tree::TokenTree;
 
@@ -563,8 +564,8 @@ mod deviants {
             "asks"
         }
 
-        fn exactness(&self) -> Exactness {
-            Exactness::SameDistribution
+        fn method(&self) -> &'static Method {
+            Traversal.method()
         }
 
         fn needs(&self) -> Needs {
@@ -592,8 +593,8 @@ mod deviants {
             "sampled-only"
         }
 
-        fn exactness(&self) -> Exactness {
-            Exactness::SameDistribution
+        fn method(&self) -> &'static Method {
+            Traversal.method()
         }
 
         fn needs(&self) -> Needs {

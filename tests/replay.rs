@@ -13,7 +13,6 @@ use foredraft::speculate::SpeculationConfig;
 use foredraft::speculate::config::AUTO_DRAFTERS;
 use foredraft::speculate::cost::CostModel;
 use foredraft::speculate::drafters::DrafterId;
-use foredraft::speculate::drafters::suffix_store::SuffixStore;
 use foredraft::speculate::memory::Memory;
 use foredraft::speculate::methods::Setup;
 use foredraft::speculate::outcome::{Needs, RoundOutcome, Totals};
@@ -63,6 +62,7 @@ fn replay(config: &SpeculationConfig, memory: &Memory, trace: &Trace) -> (Totals
     let setup = Setup { memory: Some(memory), ..Setup::new(config) };
     let mut speculator = config.speculator(setup).expect("valid");
     let outcomes = target.replay(&mut speculator, trace.prompt.len()).expect("replayed");
+    memory.remember(&target.text, trace.prompt.len());
     let written: Vec<u32> = outcomes.iter().flat_map(|outcome| outcome.emitted()).collect();
     assert_eq!(written, trace.answer, "{}", trace.id);
     (speculator.totals.clone(), outcomes)
@@ -73,7 +73,7 @@ fn cold(config: &str) -> BTreeMap<String, f64> {
     let config: SpeculationConfig = format!("{config},length=fixed").parse().expect("valid");
     let mut lengths: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for trace in traces() {
-        let (totals, _) = replay(&config, &Memory::new(49_152), &trace);
+        let (totals, _) = replay(&config, &Memory::new(49_152, 0), &trace);
         let length = trace.answer.len() as f64 / totals.rounds as f64;
         lengths.entry(trace.category).or_default().push(length);
     }
@@ -131,7 +131,7 @@ fn drafters_reach_their_lengths_on_real_text() {
 fn an_answer_that_is_asked_for_again_comes_from_the_store() {
     let config: SpeculationConfig = "drafter=suffix,length=fixed".parse().expect("valid");
     // All answers share one store, as all requests of an engine do; then it is saved, loaded, and all are asked for again.
-    let memory = Memory::new(49_152);
+    let memory = Memory::new(49_152, 0);
     let pass = |memory: &Memory| -> f64 {
         let all = traces();
         let lengths =
@@ -140,7 +140,8 @@ fn an_answer_that_is_asked_for_again_comes_from_the_store() {
     };
     let first = pass(&memory);
     let saved = memory.suffix.borrow().save();
-    let loaded = Memory::with_store(SuffixStore::load(&saved).expect("valid"));
+    let loaded = Memory::new(49_152, 0);
+    loaded.suffix.borrow_mut().load(&saved).expect("valid");
     let second = pass(&loaded);
     println!("mean acceptance length {first:.2}, the second time {second:.2}; {} bytes saved", saved.len());
     assert!(second >= 5.0 && first < 4.0, "{first:.2}, then {second:.2}");
@@ -155,7 +156,7 @@ fn probabilities_are_truthful() {
             format!("drafter={name},length=fixed,num_speculative_tokens=15").parse().expect("valid");
         let mut bins = [(0u32, 0.0f64); 10];
         for trace in traces() {
-            for outcome in replay(&config, &Memory::new(49_152), &trace).1 {
+            for outcome in replay(&config, &Memory::new(49_152, 0), &trace).1 {
                 for (node, accepted) in outcome.judged() {
                     let claimed = outcome.tree.node(node).stats.logq.exp();
                     let bin = &mut bins[((claimed * 10.0) as usize).min(9)];
@@ -187,7 +188,7 @@ fn the_engine_does_as_the_replay_says() {
             assert!(trace.answer.starts_with(&summary.tokens), "{name} on {}", trace.id);
             tokens += trace.answer.len();
             rounds += summary.speculation.rounds;
-            replayed += replay(&config, &Memory::new(49_152), trace).0.rounds;
+            replayed += replay(&config, &Memory::new(49_152, 0), trace).0.rounds;
         }
         let (found, expected) = (tokens as f64 / rounds as f64, tokens as f64 / replayed as f64);
         println!("{name}: {found:.3} tokens a pass on the engine, {expected:.3} replayed");

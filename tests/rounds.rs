@@ -36,7 +36,7 @@ impl Oracle {
         leaf: NodeId,
         width: usize,
     ) -> Vec<Candidate> {
-        let path = context.path(tree, leaf);
+        let path = [context.tokens, &tree.path_tokens(leaf)].concat();
         let Some(&right) = self.text.get(path.len()) else { return Vec::new() };
         let right = if self.text.starts_with(&path) { right } else { 300 };
         let mut tokens: Vec<u32> = (1..width as u32).map(|step| (right + 7 * step) % 256).collect();

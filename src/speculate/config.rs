@@ -223,7 +223,15 @@ impl std::str::FromStr for SpeculationConfig {
         }
         for pair in text.split(',') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            config.set(key.trim(), &Value::String(value.trim().to_owned()))?;
+            config.set(key.trim(), &Value::String(value.trim().to_owned())).map_err(|error| match error {
+                // Most likely the rest of the text.
+                Error::BadOption { name, found, .. } if name == "speculation" && config.corpus.is_some() => {
+                    let expected = "a key, as corpus=TEXT ends at its first comma: \
+                                    give a text with commas as JSON or by --corpus FILE";
+                    Error::BadOption { name, found, expected: expected.to_owned() }
+                }
+                error => error,
+            })?;
         }
         config.check()
     }
@@ -305,5 +313,12 @@ mod tests {
         }
         let error = "drafter=magic".parse::<SpeculationConfig>().expect_err("no such drafter");
         assert!(error.to_string().contains("ngram"), "{error}");
+        let error = "drafter=corpus,corpus=Dear Ann, hello".parse::<SpeculationConfig>().expect_err("a comma");
+        assert!(
+            error.to_string().contains("hello, expected") && error.to_string().contains("--corpus FILE"),
+            "{error}"
+        );
+        let error = "hello,corpus=Dear Ann".parse::<SpeculationConfig>().expect_err("no such key");
+        assert!(!error.to_string().contains("--corpus FILE"), "{error}");
     }
 }

@@ -5,6 +5,9 @@ use super::drafters::suffix_store::{STORE_TOKENS, SuffixStore};
 use std::cell::RefCell;
 use std::rc::Rc;
 
+/// Tokens of the prompt's end that are stored with an answer, so that its beginning can be found.
+const LEAD_IN: usize = 16;
+
 /// Shared stores. Their owner decides whether and where they are saved.
 #[derive(Debug)]
 pub struct Memory {
@@ -15,14 +18,18 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Empty stores for a model of this vocabulary.
-    pub fn new(vocabulary: usize) -> Memory {
-        Memory::with_store(SuffixStore::new(vocabulary, STORE_TOKENS))
+    /// Empty stores for a model of this vocabulary and tokenizer, by its
+    /// [`fingerprint`](super::drafters::suffix_store::fingerprint).
+    pub fn new(vocabulary: usize, tokenizer: u64) -> Memory {
+        let store = SuffixStore::new(vocabulary, tokenizer, STORE_TOKENS);
+        Memory { suffix: Rc::new(RefCell::new(store)), corpus: RefCell::new(None) }
     }
 
-    /// The same with a store that was loaded.
-    pub fn with_store(store: SuffixStore) -> Memory {
-        Memory { suffix: Rc::new(RefCell::new(store)), corpus: RefCell::new(None) }
+    /// A request is over: what was said after `prompt` tokens joins the finished answers.
+    pub fn remember(&self, tokens: &[u32], prompt: usize) {
+        if tokens.len() > prompt {
+            self.suffix.borrow_mut().add(&tokens[prompt.saturating_sub(LEAD_IN)..]);
+        }
     }
 
     /// The index of a text, built where it is another text than last time.

@@ -1,7 +1,7 @@
 //! What a round gave: read by everything that learns.
 
-use super::drafters::DrafterId;
-use super::tree::{Distribution, NodeId, TokenTree};
+use super::drafters::{DrafterId, WRAPPER_CURSOR};
+use super::tree::{Distribution, Node, NodeId, TokenTree};
 use crate::plan::RowStats;
 use std::rc::Rc;
 
@@ -98,6 +98,14 @@ impl RoundOutcome {
     pub fn judged(&self) -> impl Iterator<Item = (NodeId, bool)> + '_ {
         let kept = |node: NodeId| node == NodeId::ROOT || self.verdict.path.contains(&node);
         self.tree.ids().skip(1).filter(move |&id| kept(self.tree.node(id).parent)).map(move |id| (id, kept(id)))
+    }
+
+    /// Of those, the ones that this drafter offered, by its own cursors: what a drafter around it added, or drafted by a model
+    /// instead, is not among them.
+    pub fn judged_of(&self, me: DrafterId) -> impl Iterator<Item = (usize, bool)> + '_ {
+        let own = move |node: &Node| node.source == Some(me) && (1..WRAPPER_CURSOR).contains(&node.cursor);
+        let judged = self.judged().map(|(id, accepted)| (self.tree.node(id), accepted));
+        judged.filter(move |(node, _)| own(node)).map(|(node, accepted)| (node.cursor as usize, accepted))
     }
 }
 

@@ -11,7 +11,7 @@ use super::select::{Cascade, DraftSelector, DrafterInfo, Offer, Selection};
 use super::shapes::{Budget, Chain, From, TreeShape};
 use super::target::{Job, Target};
 use super::tree::{Candidate, NodeId, TokenTree};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{MAX_COLUMNS, MAX_NODES};
 use crate::sampling::SamplingParams;
 use std::cell::RefCell;
@@ -253,7 +253,7 @@ impl Speculator {
             let all = matches!(selection, Selection::All(_));
             let (tree, more) = self.grow(target, context, &group, all, &budget, &signals).await?;
             steps += more;
-            let tree = self.cut(tree, &budget, &signals);
+            let tree = self.cut(tree, &budget, &signals)?;
             // A sampled draft is verified whatever it says.
             if tree.drafted() > 0 && (!tree.is_deterministic() || self.parts.selector.accepts(&tree)) {
                 return Ok(Drafted { tree, inner: None, steps });
@@ -370,17 +370,25 @@ impl Speculator {
         }
     }
 
-    /// What of a deterministic tree is verified: the shape's choice, then the length policy's, within the budget.
-    fn cut(&mut self, tree: TokenTree, budget: &Budget, signals: &Signals<'_>) -> TokenTree {
+    /// What of a deterministic tree is verified: the shape's choice, then the length policy's, within the budget. A sampled
+    /// one is verified as it was drawn, so a shape that draws more than the budget is an error.
+    fn cut(&mut self, tree: TokenTree, budget: &Budget, signals: &Signals<'_>) -> Result<TokenTree> {
         if !tree.is_deterministic() {
-            return tree;
+            if tree.drafted() <= budget.nodes {
+                return Ok(tree);
+            }
+            return Err(Error::Inexact {
+                combination: format!("tree={} with sampled drafts", self.parts.shape.name()),
+                reason: format!("it drew {} nodes for a budget of {}", tree.drafted(), budget.nodes),
+                remedy: "use accept=match, or another shape (tree=chain, static, delayed)".to_owned(),
+            });
         }
         let tree = match self.parts.shape.prune(&tree, budget) {
             Some(kept) => tree.keep(&kept),
             None => tree,
         };
         let keep = self.parts.length.keep(&tree, signals).min(budget.nodes);
-        if keep >= tree.drafted() { tree } else { tree.keep(&tree.by_survival()[..keep]) }
+        Ok(if keep >= tree.drafted() { tree } else { tree.keep(&tree.by_survival()[..keep]) })
     }
 
     /// The chain that each host drafter would draft.

@@ -147,6 +147,18 @@ impl<F: Fn(usize) -> f32> SimulatedDrafter<F> {
             seed: 0,
         }
     }
+}
+
+impl<F: Fn(usize) -> f32> Stepwise for SimulatedDrafter<F> {
+    const NAME: &'static str = "simulated";
+
+    fn takes_passes(&self) -> bool {
+        self.on_device
+    }
+
+    fn runs_inside(&self) -> bool {
+        self.inner
+    }
 
     fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate> {
         let position = context.tokens.len() + tree.node(leaf).depth;
@@ -169,9 +181,24 @@ impl<F: Fn(usize) -> f32> SimulatedDrafter<F> {
     }
 }
 
-impl<F: Fn(usize) -> f32> Drafter for SimulatedDrafter<F> {
+/// A drafter whose candidates are a function of the path: given at once, after a pass that costs time, or as a chain inside
+/// the verify pass's submit.
+pub trait Stepwise {
+    /// Name in statistics.
+    const NAME: &'static str;
+    /// Whether a step costs a pass.
+    fn takes_passes(&self) -> bool;
+    /// Whether a chain runs inside the verify pass's submit.
+    fn runs_inside(&self) -> bool {
+        false
+    }
+    /// What it offers below a leaf, best first.
+    fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate>;
+}
+
+impl<S: Stepwise> Drafter for S {
     fn name(&self) -> &'static str {
-        "simulated"
+        S::NAME
     }
 
     fn default_tokens(&self) -> usize {
@@ -179,11 +206,11 @@ impl<F: Fn(usize) -> f32> Drafter for SimulatedDrafter<F> {
     }
 
     fn on_device(&self) -> bool {
-        self.on_device
+        self.takes_passes()
     }
 
     fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
-        if self.on_device {
+        if self.takes_passes() {
             return Ok(Expansion::Pass(DraftPass { submission: Submission::default(), logits: None }));
         }
         Ok(each_leaf(ask, |leaf| self.candidates(context, tree, leaf, ask.width)))
@@ -201,7 +228,7 @@ impl<F: Fn(usize) -> f32> Drafter for SimulatedDrafter<F> {
     }
 
     fn record(&mut self, context: &DraftContext<'_>, count: usize) -> Result<Option<InnerDraft>> {
-        if !self.inner {
+        if !self.runs_inside() {
             return Ok(None);
         }
         // There is no device: the drafts travel behind the root, and the simulated target reads them there.
@@ -244,7 +271,7 @@ impl ToyModel {
 
     /// The row after `path`, whose end is the last token, with the sample that plain decoding draws there.
     fn row(&self, path: &[u32], sampling: &SamplingParams, needs: Needs) -> Row {
-        let (mut logits, noisy) = self.scores(path, sampling);
+        let (mut logits, noisy) = self.scores(path, path.len(), sampling);
         let sample = noisy[0].0;
         let stats = needs.stats.then(|| Rc::new(row_stats(&logits, &noisy)));
         if sampling.temperature > 0.0 {
@@ -253,8 +280,9 @@ impl ToyModel {
         Row { sample, stats, p: needs.p.then(|| distribution(&logits, sampling).into()) }
     }
 
-    /// Logits after a path, and the tokens by what sampling makes of them, best first: its first is the sample.
-    fn scores(&self, path: &[u32], sampling: &SamplingParams) -> (Vec<f32>, Vec<(u32, f32)>) {
+    /// Logits after a path, of which the last two tokens matter, and the tokens by what sampling makes of them at `position`,
+    /// best first: the first is the sample.
+    fn scores(&self, path: &[u32], position: usize, sampling: &SamplingParams) -> (Vec<f32>, Vec<(u32, f32)>) {
         let last = path[path.len() - 1];
         let before = path.len().checked_sub(2).map_or(0, |at| path[at]);
         let logits = self.logits(before, last);
@@ -264,7 +292,7 @@ impl ToyModel {
             logits.iter().map(|logit| if warm { logit / sampling.temperature } else { *logit }).collect();
         let least = threshold(&scaled, sampling.top_k, sampling.top_p, sampling.min_p);
         let score = |(token, &logit): (usize, &f32)| {
-            let noise = if warm { gumbel(seed, path.len() as u32, token as u32) } else { 0.0 };
+            let noise = if warm { gumbel(seed, position as u32, token as u32) } else { 0.0 };
             (token as u32, if logit < least { f32::NEG_INFINITY } else { logit + noise })
         };
         let mut noisy: Vec<(u32, f32)> = scaled.iter().enumerate().map(score).collect();
@@ -318,7 +346,7 @@ impl ToyTarget {
     pub fn plain(&self, prompt: &[u32], count: usize, sampling: &SamplingParams) -> Vec<u32> {
         let mut text = prompt.to_vec();
         for _ in 0..count {
-            text.push(self.model.scores(&text, sampling).1[0].0);
+            text.push(self.model.scores(&text, text.len(), sampling).1[0].0);
         }
         text
     }
@@ -383,9 +411,15 @@ pub struct ToyDrafter {
     pub seed: u32,
 }
 
-impl ToyDrafter {
+impl Stepwise for ToyDrafter {
+    const NAME: &'static str = "toy";
+
+    fn takes_passes(&self) -> bool {
+        self.on_device
+    }
+
     fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate> {
-        let path = context.path(tree, leaf);
+        let path = context.tail(tree, leaf, 2);
         let last = path[path.len() - 1];
         let knows = pcg4d([last, self.seed, 17, 0])[0] as f32 / 4_294_967_296.0 < self.knows;
         let model = if knows {
@@ -393,7 +427,8 @@ impl ToyDrafter {
         } else {
             ToyModel { seed: self.model.seed.wrapping_add(self.seed + 1), ..self.model }
         };
-        let (logits, noisy) = model.scores(&path, context.sampling);
+        let position = context.tokens.len() + tree.node(leaf).depth;
+        let (logits, noisy) = model.scores(&path, position, context.sampling);
         let stats = row_stats(&logits, &noisy);
         let logp = log_softmax(&logits);
         let chance = |rank: usize| stats.top.get(rank).map_or(0.0, |top| top.1.exp());
@@ -403,38 +438,6 @@ impl ToyDrafter {
             Candidate::new(token, DraftStats { logq, top1, margin, entropy: stats.entropy, match_len: 0 })
         };
         noisy.iter().filter(|noisy| noisy.1.is_finite()).take(width).map(candidate).collect()
-    }
-}
-
-impl Drafter for ToyDrafter {
-    fn name(&self) -> &'static str {
-        "toy"
-    }
-
-    fn default_tokens(&self) -> usize {
-        4
-    }
-
-    fn on_device(&self) -> bool {
-        self.on_device
-    }
-
-    fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
-        if self.on_device {
-            return Ok(Expansion::Pass(DraftPass { submission: Submission::default(), logits: None }));
-        }
-        Ok(each_leaf(ask, |leaf| self.candidates(context, tree, leaf, ask.width)))
-    }
-
-    fn absorb(
-        &mut self,
-        context: &DraftContext<'_>,
-        tree: &TokenTree,
-        ask: &Ask<'_>,
-        _: &[u32],
-        _: &[f32],
-    ) -> Result<Expansion> {
-        Ok(each_leaf(ask, |leaf| self.candidates(context, tree, leaf, ask.width)))
     }
 }
 

@@ -4,12 +4,12 @@
 use foredraft::error::{Error, Result};
 use foredraft::plan::RowStats;
 use foredraft::speculate::accept::residual::likeliest;
-use foredraft::speculate::accept::{AcceptanceRule, Exactness, ProposalKind};
+use foredraft::speculate::accept::{AcceptanceRule, ProposalKind};
 use foredraft::speculate::chance::{Chance, Key, Purpose};
 use foredraft::speculate::drafters::draws::draw;
 use foredraft::speculate::drafters::{Ask, DraftContext, DraftPass, Drafter, DrafterId, Expansion};
 use foredraft::speculate::length::{Fixed, LengthPolicy, Signals};
-use foredraft::speculate::methods::Setup;
+use foredraft::speculate::methods::{Method, Setup};
 use foredraft::speculate::outcome::{Needs, Row, Verdict};
 use foredraft::speculate::round::Parts;
 use foredraft::speculate::select::{Cascade, DraftSelector, DrafterInfo, Offer, Selection};
@@ -367,12 +367,8 @@ impl Tampered {
 }
 
 impl AcceptanceRule for Tampered {
-    fn name(&self) -> &'static str {
-        self.rule.name()
-    }
-
-    fn exactness(&self) -> Exactness {
-        self.rule.exactness()
+    fn method(&self) -> &'static Method {
+        self.rule.method()
     }
 
     fn needs(&self) -> Needs {

@@ -7,8 +7,8 @@
 //! has 8 samples the rule is strict. State: two means of at most 256 samples' weight each.
 
 use super::residual::{Draft, Residual, jensen_shannon};
-use super::top_down::{ALL_PROPOSALS, LocalSolver, Promise, Sibling, TopDown, ratio_test};
-use super::{Chance, Exactness, ProposalKind};
+use super::top_down::{LocalSolver, Sibling, TopDown, ratio_test};
+use super::{Chance, Exactness};
 use crate::speculate::methods::{Make, Method};
 use crate::speculate::tree::NodeId;
 
@@ -62,13 +62,7 @@ fn distance(p: &[f64], q: &Draft<'_>) -> f64 {
 }
 
 impl LocalSolver for AdaSd {
-    const PROMISE: Promise = Promise {
-        name: "adasd",
-        exactness: Exactness::Heuristic,
-        supports: ALL_PROPOSALS,
-        draws: ProposalKind::Sampled,
-        fixed_width: false,
-    };
+    const METHOD: &'static Method = &METHOD;
 
     fn solve(
         &mut self,

@@ -9,8 +9,8 @@
 //! Of siblings only the first is favoured; the others take the strict test on what it left, which keeps the bound.
 
 use super::residual::{Draft, Residual};
-use super::top_down::{ALL_PROPOSALS, LocalSolver, Promise, Sibling, TopDown, ratio_test};
-use super::{Chance, Exactness, ProposalKind};
+use super::top_down::{LocalSolver, Sibling, TopDown, ratio_test};
+use super::{Chance, Exactness};
 use crate::speculate::chance::{Key, Purpose};
 use crate::speculate::methods::{Make, Method, OptionSpec};
 use crate::speculate::tree::NodeId;
@@ -50,13 +50,7 @@ impl Cactus {
 }
 
 impl LocalSolver for Cactus {
-    const PROMISE: Promise = Promise {
-        name: "cactus",
-        exactness: Exactness::Bounded,
-        supports: ALL_PROPOSALS,
-        draws: ProposalKind::Sampled,
-        fixed_width: false,
-    };
+    const METHOD: &'static Method = &METHOD;
 
     fn solve(
         &mut self,
@@ -85,9 +79,9 @@ mod tests {
     use super::super::swor::Swor;
     use super::super::testing::{Toy, law, mean_length, rows, token_law};
     use super::*;
+    use crate::speculate::accept::ProposalKind::{Sampled, SampledWor};
     use crate::speculate::drafters::DrafterId;
     use crate::speculate::tree::{Distribution, TokenTree};
-    use ProposalKind::{Sampled, SampledWor};
 
     const DELTAS: [f64; 6] = [0.0, 0.05, 0.2, 0.5, 1.0, 2.0];
 

@@ -6,8 +6,8 @@
 //! taken as a guess and struck out. Where either is sure it is speculative sampling.
 
 use super::residual::{Draft, Residual, draft_entropy, entropy, likeliest};
-use super::top_down::{ALL_PROPOSALS, LocalSolver, Promise, Sibling, TopDown, ratio_test};
-use super::{Chance, Exactness, ProposalKind};
+use super::top_down::{LocalSolver, Sibling, TopDown, ratio_test};
+use super::{Chance, Exactness};
 use crate::speculate::methods::{Make, Method, OptionSpec};
 use crate::speculate::tree::NodeId;
 
@@ -81,13 +81,7 @@ impl Easd {
 }
 
 impl LocalSolver for Easd {
-    const PROMISE: Promise = Promise {
-        name: "easd",
-        exactness: Exactness::Heuristic,
-        supports: ALL_PROPOSALS,
-        draws: ProposalKind::Sampled,
-        fixed_width: false,
-    };
+    const METHOD: &'static Method = &METHOD;
 
     fn solve(
         &mut self,
@@ -117,7 +111,7 @@ mod tests {
     use super::super::multi_round::MultiRound;
     use super::super::testing::{Toy, law, random_row, rows};
     use super::*;
-    use ProposalKind::Sampled;
+    use crate::speculate::accept::ProposalKind::Sampled;
 
     const EAGER: Easd = Easd { draft_entropy: 0.5, target_entropy: 0.5, top: 2, overlap: 0.5 };
 

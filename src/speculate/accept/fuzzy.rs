@@ -6,8 +6,8 @@
 //! token. `fuzzy_strict=0` is the paper's first form: a row that is too far apart rejects outright, and the target samples.
 
 use super::residual::{Draft, Residual, jensen_shannon, kullback_leibler, total_variation};
-use super::top_down::{ALL_PROPOSALS, LocalSolver, Promise, Sibling, TopDown, ratio_test};
-use super::{Chance, Exactness, ProposalKind};
+use super::top_down::{LocalSolver, Sibling, TopDown, ratio_test};
+use super::{Chance, Exactness};
 use crate::speculate::methods::{Make, Method, OptionSpec};
 use crate::speculate::tree::NodeId;
 
@@ -94,13 +94,7 @@ pub struct Fuzzy {
 }
 
 impl LocalSolver for Fuzzy {
-    const PROMISE: Promise = Promise {
-        name: "fuzzy",
-        exactness: Exactness::Heuristic,
-        supports: ALL_PROPOSALS,
-        draws: ProposalKind::Sampled,
-        fixed_width: false,
-    };
+    const METHOD: &'static Method = &METHOD;
 
     fn solve(
         &mut self,
@@ -122,7 +116,7 @@ mod tests {
     use super::super::multi_round::MultiRound;
     use super::super::testing::{Toy, law, mean_length, rows};
     use super::*;
-    use ProposalKind::Sampled;
+    use crate::speculate::accept::ProposalKind::Sampled;
 
     const ALL: [Divergence; 4] =
         [Divergence::JensenShannon, Divergence::KullbackLeibler, Divergence::TotalVariation, Divergence::Gap];

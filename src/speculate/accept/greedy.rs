@@ -25,12 +25,8 @@ pub static METHOD: Method = Method {
 pub struct Greedy;
 
 impl AcceptanceRule for Greedy {
-    fn name(&self) -> &'static str {
-        "greedy"
-    }
-
-    fn exactness(&self) -> Exactness {
-        Exactness::GreedyOnly
+    fn method(&self) -> &'static Method {
+        &METHOD
     }
 
     fn needs(&self) -> Needs {

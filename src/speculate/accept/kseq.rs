@@ -6,7 +6,7 @@
 //! drafters and point masses are solved one after the other, each on what the ones before left.
 
 use super::residual::{Draft, Residual, same_draw};
-use super::top_down::{LocalSolver, Promise, Sibling, TopDown, ratio_test};
+use super::top_down::{LocalSolver, Sibling, TopDown, ratio_test};
 use super::{Chance, Exactness, ProposalKind};
 use crate::speculate::chance::{Key, Purpose};
 use crate::speculate::methods::{Make, Method};
@@ -31,13 +31,9 @@ pub static METHOD: Method = Method {
 pub struct KSeq;
 
 impl LocalSolver for KSeq {
-    const PROMISE: Promise = Promise {
-        name: "kseq",
-        exactness: Exactness::SameDistribution,
-        supports: &[ProposalKind::Deterministic, ProposalKind::Sampled],
-        draws: ProposalKind::Sampled,
-        fixed_width: true,
-    };
+    const METHOD: &'static Method = &METHOD;
+    const SUPPORTS: &'static [ProposalKind] = &[ProposalKind::Deterministic, ProposalKind::Sampled];
+    const FIXED_WIDTH: bool = true;
 
     fn solve(
         &mut self,

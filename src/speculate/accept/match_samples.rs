@@ -24,12 +24,8 @@ pub static METHOD: Method = Method {
 pub struct Match;
 
 impl AcceptanceRule for Match {
-    fn name(&self) -> &'static str {
-        "match"
-    }
-
-    fn exactness(&self) -> Exactness {
-        Exactness::SameTokens
+    fn method(&self) -> &'static Method {
+        &METHOD
     }
 
     fn supports(&self, _: ProposalKind) -> bool {

@@ -22,6 +22,7 @@ pub use top_down::{LocalSolver, TopDown};
 pub use traversal::Traversal;
 
 use super::chance::Chance;
+use super::methods::Method;
 use super::outcome::{Needs, RoundOutcome, Row, Verdict};
 use super::tree::{Proposal, TokenTree};
 
@@ -79,10 +80,16 @@ impl Proposal {
 
 /// Decides from the target's rows which nodes of a tree are kept.
 pub trait AcceptanceRule {
+    /// Its entry in the registry.
+    fn method(&self) -> &'static Method;
     /// Name in configurations.
-    fn name(&self) -> &'static str;
-    /// What it promises.
-    fn exactness(&self) -> Exactness;
+    fn name(&self) -> &'static str {
+        self.method().name
+    }
+    /// What it promises; what the registry does not know as a rule promises nothing.
+    fn exactness(&self) -> Exactness {
+        self.method().exactness().unwrap_or(Exactness::Heuristic)
+    }
     /// What it reads beyond the samples.
     fn needs(&self) -> Needs {
         Needs::default()

@@ -5,7 +5,7 @@
 //! takes the siblings in random order; any order that does not look at the draws is as exact, and draft order needs no dice.
 
 use super::residual::{Draft, Residual};
-use super::top_down::{LocalSolver, Promise, Sibling, TopDown, ratio_test};
+use super::top_down::{LocalSolver, Sibling, TopDown, ratio_test};
 use super::{Chance, Exactness, ProposalKind};
 use crate::speculate::methods::{Make, Method};
 use crate::speculate::tree::NodeId;
@@ -26,13 +26,8 @@ pub static METHOD: Method = Method {
 pub struct MultiRound;
 
 impl LocalSolver for MultiRound {
-    const PROMISE: Promise = Promise {
-        name: "multi-round",
-        exactness: Exactness::SameDistribution,
-        supports: &[ProposalKind::Deterministic, ProposalKind::Sampled],
-        draws: ProposalKind::Sampled,
-        fixed_width: false,
-    };
+    const METHOD: &'static Method = &METHOD;
+    const SUPPORTS: &'static [ProposalKind] = &[ProposalKind::Deterministic, ProposalKind::Sampled];
 
     fn solve(
         &mut self,

@@ -4,8 +4,8 @@
 //! A rule for chains: of siblings it looks at the first only. A point mass is kept with p(x).
 
 use super::residual::{Draft, Residual};
-use super::top_down::{ALL_PROPOSALS, LocalSolver, Promise, Sibling, TopDown, ratio_test};
-use super::{Chance, Exactness, ProposalKind};
+use super::top_down::{LocalSolver, Sibling, TopDown, ratio_test};
+use super::{Chance, Exactness};
 use crate::speculate::methods::{Make, Method};
 use crate::speculate::tree::NodeId;
 
@@ -25,13 +25,7 @@ pub static METHOD: Method = Method {
 pub struct Rejection;
 
 impl LocalSolver for Rejection {
-    const PROMISE: Promise = Promise {
-        name: "rejection",
-        exactness: Exactness::SameDistribution,
-        supports: ALL_PROPOSALS,
-        draws: ProposalKind::Sampled,
-        fixed_width: false,
-    };
+    const METHOD: &'static Method = &METHOD;
 
     fn solve(
         &mut self,
@@ -49,6 +43,7 @@ impl LocalSolver for Rejection {
 mod tests {
     use super::super::testing::{Toy, law, mean_length};
     use super::*;
+    use crate::speculate::accept::ProposalKind;
 
     #[test]
     fn keeps_the_overlap_of_p_and_q_and_no_more() {

@@ -4,7 +4,7 @@
 //! Independent draws and point masses may stand among them: each sibling is tested against what it was drawn from.
 
 use super::residual::{Draft, Residual};
-use super::top_down::{ALL_PROPOSALS, LocalSolver, Promise, Sibling, TopDown, ratio_test};
+use super::top_down::{LocalSolver, Sibling, TopDown, ratio_test};
 use super::{Chance, Exactness, ProposalKind};
 use crate::speculate::methods::{Make, Method};
 use crate::speculate::tree::NodeId;
@@ -25,13 +25,8 @@ pub static METHOD: Method = Method {
 pub struct Swor;
 
 impl LocalSolver for Swor {
-    const PROMISE: Promise = Promise {
-        name: "swor",
-        exactness: Exactness::SameDistribution,
-        supports: ALL_PROPOSALS,
-        draws: ProposalKind::SampledWor,
-        fixed_width: false,
-    };
+    const METHOD: &'static Method = &METHOD;
+    const DRAWS: ProposalKind = ProposalKind::SampledWor;
 
     fn solve(
         &mut self,

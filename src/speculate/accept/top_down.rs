@@ -5,8 +5,9 @@
 //! nothing of it was looked at before (methods.md §4.1.4).
 
 use super::residual::{Draft, Residual};
-use super::{AcceptanceRule, Chance, Exactness, ProposalKind};
+use super::{AcceptanceRule, Chance, ProposalKind};
 use crate::speculate::chance::{Key, Purpose};
+use crate::speculate::methods::Method;
 use crate::speculate::outcome::{Needs, Row, Verdict};
 use crate::speculate::tree::{NodeId, Proposal, TokenTree};
 
@@ -21,29 +22,20 @@ pub struct Sibling<'a> {
     pub proposal: &'a Proposal,
 }
 
-/// What a rule promises, as data.
-#[derive(Debug, Clone, Copy)]
-pub struct Promise {
-    /// Name in configurations.
-    pub name: &'static str,
-    /// What the text is worth.
-    pub exactness: Exactness,
-    /// Proposals for which that holds.
-    pub supports: &'static [ProposalKind],
-    /// How drafters that can sample should draw.
-    pub draws: ProposalKind,
-    /// Whether the number of siblings must be known before they are drawn.
-    pub fixed_width: bool,
-}
-
 /// Every kind of proposal.
 pub const ALL_PROPOSALS: &[ProposalKind] =
     &[ProposalKind::Deterministic, ProposalKind::Sampled, ProposalKind::SampledWor];
 
 /// Decides at one node.
 pub trait LocalSolver {
-    /// What it promises.
-    const PROMISE: Promise;
+    /// Its entry in the registry.
+    const METHOD: &'static Method;
+    /// Proposals for which its promise holds.
+    const SUPPORTS: &'static [ProposalKind] = ALL_PROPOSALS;
+    /// How drafters that can sample should draw.
+    const DRAWS: ProposalKind = ProposalKind::Sampled;
+    /// Whether the number of siblings must be known before they are drawn.
+    const FIXED_WIDTH: bool = false;
     /// Which sibling is kept; `None` if none is, and then the next token is drawn from what `row` is left as.
     fn solve(
         &mut self,
@@ -61,12 +53,8 @@ pub trait LocalSolver {
 pub struct TopDown<S>(pub S);
 
 impl<S: LocalSolver> AcceptanceRule for TopDown<S> {
-    fn name(&self) -> &'static str {
-        S::PROMISE.name
-    }
-
-    fn exactness(&self) -> Exactness {
-        S::PROMISE.exactness
+    fn method(&self) -> &'static Method {
+        S::METHOD
     }
 
     fn needs(&self) -> Needs {
@@ -74,15 +62,15 @@ impl<S: LocalSolver> AcceptanceRule for TopDown<S> {
     }
 
     fn supports(&self, proposal: ProposalKind) -> bool {
-        S::PROMISE.supports.contains(&proposal)
+        S::SUPPORTS.contains(&proposal)
     }
 
     fn draws(&self) -> ProposalKind {
-        S::PROMISE.draws
+        S::DRAWS
     }
 
     fn fixed_width(&self) -> bool {
-        S::PROMISE.fixed_width
+        S::FIXED_WIDTH
     }
 
     fn verify(&mut self, tree: &TokenTree, rows: &[Row], chance: &mut dyn Chance) -> Verdict {

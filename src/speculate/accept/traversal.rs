@@ -59,12 +59,8 @@ impl<'a> Visit<'a> {
 }
 
 impl AcceptanceRule for Traversal {
-    fn name(&self) -> &'static str {
-        "traversal"
-    }
-
-    fn exactness(&self) -> Exactness {
-        Exactness::SameDistribution
+    fn method(&self) -> &'static Method {
+        &METHOD
     }
 
     fn needs(&self) -> Needs {

@@ -62,12 +62,8 @@ impl Typical {
 }
 
 impl AcceptanceRule for Typical {
-    fn name(&self) -> &'static str {
-        "typical"
-    }
-
-    fn exactness(&self) -> Exactness {
-        Exactness::Heuristic
+    fn method(&self) -> &'static Method {
+        &METHOD
     }
 
     fn needs(&self) -> Needs {

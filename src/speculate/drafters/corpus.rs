@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn drafts_what_only_the_corpus_says() {
         let text = [1, 2, 3, 8, 1, 2, 4, 5, 9, 1, 2, 4, 6, 7, 1, 2, 4, 6];
-        let (config, memory) = (SpeculationConfig::default(), Memory::new(100));
+        let (config, memory) = (SpeculationConfig::default(), Memory::new(100, 0));
         let setup = Setup { corpus: Some(&text), memory: Some(&memory), ..Setup::new(&config) };
         let mut corpus = Corpus::new(&setup).expect("there is one");
         assert_eq!(children(&mut corpus, &[50, 1, 2], 4), [4, 3], "by how often");

@@ -181,19 +181,12 @@ impl Drafter for Hierarchy {
     }
 
     fn observe(&mut self, outcome: &RoundOutcome, me: DrafterId) {
-        for (node, accepted) in outcome.judged() {
-            let node = outcome.tree.node(node);
-            if node.source == Some(me) {
-                let cursor = node.cursor as usize;
-                self.rates[cursor % POOLS][cursor / POOLS - 1].learn(accepted);
-            }
+        for (cursor, accepted) in outcome.judged_of(me) {
+            self.rates[cursor % POOLS][cursor / POOLS - 1].learn(accepted);
         }
     }
 
     fn reset(&mut self) {
-        if let Some(history) = &self.history {
-            history.borrow_mut().clear();
-        }
         self.text.clear();
         self.places.clear();
         self.rates = priors();
@@ -216,7 +209,7 @@ mod tests {
     #[test]
     fn the_nearest_pool_is_used_up_before_the_next() {
         let config = SpeculationConfig::default();
-        let (memory, corpus) = (Memory::new(10_000), phrases(30..40));
+        let (memory, corpus) = (Memory::new(10_000, 0), phrases(30..40));
         memory.suffix.borrow_mut().add(&phrases(20..22));
         let setup = Setup { corpus: Some(&corpus), memory: Some(&memory), ..Setup::new(&config) };
         let mut hierarchy = Hierarchy::new(&setup);

@@ -82,11 +82,8 @@ impl Drafter for Jacobi {
 
     fn observe(&mut self, outcome: &RoundOutcome, me: DrafterId) {
         let tree = &outcome.tree;
-        for (node, accepted) in outcome.judged() {
-            let node = tree.node(node);
-            if node.source == Some(me) {
-                if node.cursor == REFINED { self.refined.learn(accepted) } else { self.fresh.learn(accepted) }
-            }
+        for (cursor, accepted) in outcome.judged_of(me) {
+            if cursor == REFINED as usize { self.refined.learn(accepted) } else { self.fresh.learn(accepted) }
         }
         // Down the first branch below what was accepted, whoever drafted it.
         let mut at = outcome.verdict.path.last().copied().unwrap_or(NodeId::ROOT);

@@ -47,12 +47,7 @@ pub struct DraftContext<'a> {
 }
 
 impl DraftContext<'_> {
-    /// The committed tokens and those on the path to `leaf`.
-    pub fn path(&self, tree: &TokenTree, leaf: NodeId) -> Vec<u32> {
-        [self.tokens, &tree.path_tokens(leaf)].concat()
-    }
-
-    /// The last `most` of them.
+    /// The last `most` of the committed tokens and those on the path to `leaf`.
     pub fn tail(&self, tree: &TokenTree, leaf: NodeId, most: usize) -> Vec<u32> {
         let path = tree.path_tokens(leaf);
         let more = most.saturating_sub(path.len()).min(self.tokens.len());

@@ -56,7 +56,8 @@ pub struct Nested {
 impl Nested {
     /// A chain by the inner drafter below the path to a leaf.
     fn guess(&mut self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId) -> Result<Vec<u32>> {
-        let tokens = context.path(tree, leaf);
+        // All of it: the inner drafter may find its match anywhere.
+        let tokens = [context.tokens, &tree.path_tokens(leaf)].concat();
         // Point masses: nothing is drawn here.
         let chance = RefCell::new(KeyedChance::new(0, 0));
         let (sampling, draws) = (context.sampling, ProposalKind::Deterministic);

@@ -29,6 +29,19 @@ pub struct Passes {
     nodes: [(Option<u32>, NodeId); MAX_NODES],
 }
 
+/// How a draft begins.
+struct CatchUp {
+    runs: Vec<(PlanId, Params)>,
+    /// Committed tokens, which the runs find at `TOKENS[0]`.
+    inputs: Vec<u32>,
+    /// The slot of the first of them.
+    base: usize,
+    /// How many of them the runs bring in.
+    fed: usize,
+    /// Whether these are all that the cache lacked.
+    done: bool,
+}
+
 impl Passes {
     /// A model with a cache of its own, on the executor of the target.
     pub fn new(model: Rc<Model>, view: KvView) -> Passes {
@@ -54,24 +67,21 @@ impl Passes {
         Params { view_sink: self.view.sink, view_window: self.view.window, ..params.sampled(context.sampling) }
     }
 
-    /// What the cache lacks of the committed tokens but the last, and the slot where that begins.
-    fn pending<'a>(&self, tokens: &'a [u32]) -> (usize, &'a [u32]) {
+    /// Moves what was accepted before, and brings in what was committed since, if that is little enough to ride along. With
+    /// `open`, what does not fill a last pass is left to the pass that comes next.
+    fn catch_up(&mut self, tokens: &[u32], open: bool) -> CatchUp {
         let known = tokens.len() - 1;
         let base = if self.shares_cache { known } else { self.model.kv.keep_prefix(tokens, known) };
-        (base, &tokens[base..known])
-    }
-
-    /// Moves what was accepted before, and brings in what was committed since, if that is little enough to ride along.
-    /// Gives the runs, the tokens they find at `TOKENS[0]`, and whether the cache is up to date then.
-    fn catch_up(&mut self, tokens: &[u32]) -> (Vec<(PlanId, Params)>, Vec<u32>, bool) {
-        let (base, pending) = self.pending(tokens);
-        let now = &pending[..pending.len().min(MAX_CATCH_UP_PASSES * MAX_COLUMNS)];
+        let pending = &tokens[base..known];
+        let inputs = pending[..pending.len().min(MAX_CATCH_UP_PASSES * MAX_COLUMNS)].to_vec();
+        let done = inputs.len() == pending.len();
+        let fed = inputs.len() - if open && done { inputs.len() % MAX_COLUMNS } else { 0 };
         let mut runs: Vec<_> = self.model.take_pending().into_iter().collect();
-        runs.extend(self.model.feed(base, now.len()));
+        runs.extend(self.model.feed(base, fed));
         if !self.shares_cache {
-            self.model.kv.extend(now);
+            self.model.kv.extend(&inputs);
         }
-        (runs, now.to_vec(), now.len() == pending.len())
+        CatchUp { runs, inputs, base, fed, done }
     }
 
     /// A chain of `count` steps, each of which reads the token that the one before sampled; `None` without room for one.
@@ -82,31 +92,20 @@ impl Passes {
         if count == 0 {
             return None;
         }
-        let root = tokens[tokens.len() - 1];
-        let (base, pending) = self.pending(tokens);
-        if pending.len() >= MAX_CATCH_UP_PASSES * MAX_COLUMNS {
-            let (runs, now, _) = self.catch_up(tokens);
-            return Some(InnerDraft { inputs: [&now[..], &[root]].concat(), runs, tokens: 0, steps: 0 });
+        let CatchUp { mut runs, mut inputs, base, fed, done } = self.catch_up(tokens, true);
+        inputs.push(tokens[tokens.len() - 1]);
+        if !done {
+            return Some(InnerDraft { inputs, runs, tokens: 0, steps: 0 });
         }
-        // The last pass of the pending tokens ends with the root and is the first step of the draft.
-        let inputs = [pending, &[root]].concat();
-        let last_pass = pending.len() / MAX_COLUMNS * MAX_COLUMNS;
-        let mut runs: Vec<_> = self.model.take_pending().into_iter().collect();
-        runs.extend(self.model.feed(base, last_pass));
-        let mut params = Params::chain(inputs.len() - last_pass, base + last_pass, last_pass);
-        params.logit_first = params.live_cols - 1;
-        params.logit_cols = 1;
-        params.sample_at = inputs.len() as u32;
-        runs.extend(self.model.pass(self.params(params, context), true));
-        for step in 1..count {
-            let index = pending.len() + step;
-            let mut params = Params::chain(1, base + index, index);
+        // What is left of the pending tokens ends with the root and is the first step of the draft.
+        let mut first = fed;
+        for end in (inputs.len()..).take(count) {
+            let mut params = Params::chain(end - first, base + first, first);
+            params.logit_first = params.live_cols - 1;
             params.logit_cols = 1;
-            params.sample_at = index as u32 + 1;
+            params.sample_at = end as u32;
             runs.extend(self.model.pass(self.params(params, context), true));
-        }
-        if !self.shares_cache {
-            self.model.kv.extend(pending);
+            first = end;
         }
         self.run = ((1u64 << count) - 1) as u32;
         for at in 0..count {
@@ -148,9 +147,9 @@ impl Passes {
             return Step::None;
         }
         let base = tokens.len() - 1;
-        let (mut runs, mut inputs, caught_up) = self.catch_up(tokens);
+        let CatchUp { mut runs, mut inputs, done, .. } = self.catch_up(tokens, false);
         let token_at = inputs.len();
-        if !caught_up {
+        if !done {
             return Step::CatchUp(DraftPass {
                 submission: Submission { tokens: vec![(0, inputs)], runs, read: (0, 1) },
                 logits: None,

@@ -92,11 +92,8 @@ impl Drafter for Recycling {
 
     fn observe(&mut self, outcome: &RoundOutcome, me: DrafterId) {
         let tree = &outcome.tree;
-        for (node, accepted) in outcome.judged() {
-            let node = tree.node(node);
-            if let Some(at) = (node.cursor as usize).checked_sub(1).filter(|_| node.source == Some(me)) {
-                self.rates[at / TOP][at % TOP].learn(accepted);
-            }
+        for (cursor, accepted) in outcome.judged_of(me) {
+            self.rates[(cursor - 1) / TOP][(cursor - 1) % TOP].learn(accepted);
         }
         let blind = outcome.rows.iter().all(|row| row.stats.is_none());
         let kept = |node: &NodeId| *node == NodeId::ROOT || outcome.verdict.path.contains(node);

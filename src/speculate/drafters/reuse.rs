@@ -236,6 +236,8 @@ mod tests {
     use super::super::Ngram;
     use super::super::testing::{chain, chain_below, children, replay, simulated};
     use super::*;
+    use crate::speculate::SpeculationConfig;
+    use crate::speculate::methods::Setup;
     use crate::speculate::outcome::{RoundTiming, Row, Verdict};
 
     /// A round that accepted `accepted` of a draft and then wrote `next`.
@@ -291,5 +293,19 @@ mod tests {
         let reused = passes(Box::new(Reuse::new(Some(Box::new(Ngram::new(2, 4))))));
         println!("{alone} passes alone, {reused} with reuse");
         assert!(reused * 10 < alone * 7, "{reused} passes against {alone}");
+    }
+
+    #[test]
+    fn goes_around_drafters_that_learn_by_cursor() {
+        let config = SpeculationConfig::default();
+        // A passage again and again, with a token left out or doubled now and then.
+        let text: Vec<u32> = (0..900).flat_map(|at| vec![at % 30; [1, 1, 1, 0, 1, 1, 2][at as usize % 7]]).collect();
+        for inner in ["hierarchy", "recycling"] {
+            let drafter = Setup::new(&config).drafter(&format!("reuse({inner})")).expect(inner);
+            let outcomes = replay(&simulated(text.clone()), drafter, 31, 7);
+            let nodes = outcomes.iter().flat_map(|outcome| &outcome.tree.nodes()[1..]);
+            let (reused, own): (Vec<_>, Vec<_>) = nodes.partition(|node| node.cursor >= WRAPPER_CURSOR);
+            assert!(!reused.is_empty() && !own.is_empty(), "{inner}: {} reused, {} its own", reused.len(), own.len());
+        }
     }
 }

@@ -2,17 +2,16 @@
 //! most frequent continuation of at most `⌊match_len · factor + offset⌋` tokens while `Π count(child) / count(node)` stays
 //! above `min_prob`; the suffix whose continuation has the largest sum of these probabilities drafts.
 //!
-//! State: a counted automaton of this request (bounded by the context), and the shared store of finished answers
-//! ([`SuffixStore`], bounded), to which the answer is added when the request is over. The published trees of depth 64 are
-//! read off the automata: the same counts, in constant time and space a token.
+//! State: a counted automaton of this request (bounded by the context). The shared store of finished answers
+//! ([`SuffixStore`], bounded) is only read. The published trees of depth 64 are read off the automata: the same counts, in
+//! constant time and space a token.
 
 use super::automaton::{Automaton, Match};
 use super::suffix_store::SuffixStore;
-use super::{Ask, DraftContext, Drafter, DrafterId, Expansion, copied, each_leaf};
+use super::{Ask, DraftContext, Drafter, Expansion, copied, each_leaf};
 use crate::error::Result;
 use crate::plan::MAX_NODES;
 use crate::speculate::methods::{Make, Method, OptionSpec, Setup};
-use crate::speculate::outcome::RoundOutcome;
 use crate::speculate::tree::{Candidate, NodeId, TokenTree};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -45,9 +44,6 @@ pub static METHOD: Method = Method {
     make: Make::Drafter(|setup| Ok(Box::new(Suffix::new(setup)))),
 };
 
-/// Tokens of the prompt's end that are stored with an answer, so that its beginning can be found.
-const LEAD_IN: usize = 16;
-
 /// Where continuations are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
@@ -75,8 +71,6 @@ pub struct Suffix {
     depth: u32,
     request: Automaton,
     store: Option<Rc<RefCell<SuffixStore>>>,
-    /// Tokens of the prompt.
-    prompt: usize,
     start: Option<Start>,
     /// Where the nodes of this round's draft stand, by cursor: the match, the state, and the tokens since the match.
     places: Vec<(Start, u32, usize)>,
@@ -92,7 +86,6 @@ impl Suffix {
             depth: setup.count("suffix_depth") as u32,
             request: Automaton::new(true),
             store: setup.memory.map(|memory| Rc::clone(&memory.suffix)),
-            prompt: 0,
             start: None,
             places: Vec::new(),
         }
@@ -189,16 +182,6 @@ impl Suffix {
         });
         candidates.collect()
     }
-
-    /// Puts the answer into the store.
-    fn finish(&mut self) {
-        let text = self.request.text();
-        if let Some(mut store) = self.store.as_ref().and_then(|store| store.try_borrow_mut().ok())
-            && text.len() > self.prompt
-        {
-            store.add(&text[self.prompt.saturating_sub(LEAD_IN)..]);
-        }
-    }
 }
 
 impl Drafter for Suffix {
@@ -211,10 +194,6 @@ impl Drafter for Suffix {
     }
 
     fn begin(&mut self, context: &DraftContext<'_>) {
-        if self.request.text().is_empty() || !self.request.begins(context.tokens) {
-            self.finish();
-            self.prompt = context.tokens.len();
-        }
         self.request.follow(context.tokens);
         self.places.clear();
         let last = &context.tokens[context.tokens.len().saturating_sub(self.depth as usize)..];
@@ -225,24 +204,8 @@ impl Drafter for Suffix {
         Ok(each_leaf(ask, |leaf| self.below(context, tree, ask, leaf)))
     }
 
-    fn observe(&mut self, outcome: &RoundOutcome, _: DrafterId) {
-        // The last round of a request is seen here only.
-        if self.request.text().len() == outcome.context_len {
-            outcome.emitted().into_iter().for_each(|token| self.request.push(token));
-        }
-    }
-
     fn reset(&mut self) {
-        if let Some(store) = &self.store {
-            store.borrow_mut().clear();
-        }
-        (self.request, self.prompt, self.start) = (Automaton::new(true), 0, None);
-    }
-}
-
-impl Drop for Suffix {
-    fn drop(&mut self) {
-        self.finish();
+        (self.request, self.start) = (Automaton::new(true), None);
     }
 }
 
@@ -288,38 +251,40 @@ mod tests {
     fn passes(target: &SimulatedTarget, memory: &Memory, prompt: usize) -> u64 {
         let mut speculator = speculator(Box::new(suffix("", Some(memory))), None);
         target.replay(&mut speculator, prompt).expect("replay");
+        memory.remember(&target.text, prompt);
         speculator.totals.rounds
     }
 
     #[test]
     fn a_chat_that_is_replayed_comes_from_the_store() {
-        let memory = Memory::new(1 << 20);
+        let memory = Memory::new(1 << 20, 0);
         let target = simulated(random(300, 1 << 20, 2));
         assert_eq!(passes(&target, &memory, 40), 260);
-        assert_eq!(memory.suffix.borrow().tokens(), 260 + LEAD_IN, "the answer, and what leads to it");
+        assert_eq!(memory.suffix.borrow().tokens(), 260 + 16, "the answer, and what leads to it");
         let second = 260.0 / passes(&target, &memory, 40) as f64;
         assert!(second >= 5.0, "mean acceptance length {second}");
         // The store on its own: another drafter of the same engine, after saving and loading.
         let saved = memory.suffix.borrow().save();
-        let loaded = Memory::with_store(SuffixStore::load(&saved).expect("valid"));
+        let loaded = Memory::new(1 << 20, 0);
+        loaded.suffix.borrow_mut().load(&saved).expect("valid");
         assert!(260.0 / passes(&target, &loaded, 40) as f64 >= 5.0);
     }
 
     #[test]
-    fn another_conversation_is_noticed_and_the_last_one_kept() {
-        let memory = Memory::new(1 << 20);
-        let mut shared = suffix("", Some(&memory));
+    fn another_conversation_is_noticed_and_the_store_is_only_read() {
+        let memory = Memory::new(1 << 20, 0);
         let (first, second) = (random(60, 1 << 20, 3), random(50, 1 << 20, 4));
-        children(&mut shared, &first[..40], 1);
-        children(&mut shared, &first, 1);
+        memory.remember(&first, 40);
+        memory.remember(&second, 50);
+        let mut shared = suffix("", Some(&memory));
+        assert_eq!(children(&mut shared, &first[..40], 1), first[40..41]);
         assert!(children(&mut shared, &second, 1).is_empty());
         assert_eq!(shared.request.text(), second);
-        let held: Vec<Vec<u32>> = memory.suffix.borrow().conversations().map(<[u32]>::to_vec).collect();
-        assert_eq!(held, [first[24..].to_vec()]);
         shared.reset();
-        assert_eq!(memory.suffix.borrow().tokens(), 0);
+        assert!(shared.request.text().is_empty());
         drop(shared);
-        assert_eq!(memory.suffix.borrow().tokens(), 0, "what was forgotten is not stored later");
+        let held: Vec<Vec<u32>> = memory.suffix.borrow().conversations().map(<[u32]>::to_vec).collect();
+        assert_eq!(held, [first[24..].to_vec()], "the answer with what leads to it; there was no second one");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! Whole conversations are evicted, the oldest first. An automaton cannot forget, so it is built anew from the window each
 //! time a quarter of it has been replaced; DAS rebuilds its trees too. Bounded by its capacity in tokens, about 150 bytes each.
 //!
-//! Saved as little-endian words: magic (2), version, vocabulary, capacity, conversations, tokens, the length of each
-//! conversation, the tokens of all; then the SHA-256 of everything before it.
+//! Saved as little-endian words: magic (2), version, vocabulary, tokenizer (2, the low one first), capacity, conversations,
+//! tokens, the length of each conversation, the tokens of all; then the SHA-256 of everything before it.
 
 use super::automaton::{Automaton, SEPARATOR};
 use crate::error::{Error, Result};
@@ -17,14 +17,23 @@ pub const STORE_TOKENS: usize = 1 << 17;
 /// Tokens that a store may hold at most.
 pub const MAX_STORE_TOKENS: usize = 1 << 19;
 const MAGIC: [u32; 2] = [u32::from_le_bytes(*b"fore"), u32::from_le_bytes(*b"sufx")];
-const VERSION: u32 = 1;
-const HEADER_WORDS: usize = 7;
+const VERSION: u32 = 2;
+const HEADER_WORDS: usize = 9;
 const CHECKSUM_BYTES: usize = 32;
+
+/// Tells tokenizers apart, also those of equally many tokens: FNV-1a (64 bits) of the texts of all tokens in their order, each
+/// ended by a byte that no text has.
+pub fn fingerprint<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
+    let bytes = texts.flat_map(|text| text.bytes().chain([0xff]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
 
 /// A bounded window of conversations, and the automaton of it.
 #[derive(Debug, Clone)]
 pub struct SuffixStore {
     vocabulary: u32,
+    /// The [`fingerprint`] of the tokenizer.
+    tokenizer: u64,
     capacity: usize,
     conversations: VecDeque<Vec<u32>>,
     tokens: usize,
@@ -32,20 +41,17 @@ pub struct SuffixStore {
 }
 
 impl SuffixStore {
-    /// An empty store of tokens below `vocabulary`, at most `capacity` of them (and at most [`MAX_STORE_TOKENS`]).
-    pub fn new(vocabulary: usize, capacity: usize) -> SuffixStore {
+    /// An empty store of tokens below `vocabulary` of the tokenizer with this [`fingerprint`], at most `capacity` of them (and
+    /// at most [`MAX_STORE_TOKENS`]).
+    pub fn new(vocabulary: usize, tokenizer: u64, capacity: usize) -> SuffixStore {
         SuffixStore {
             vocabulary: vocabulary.min(SEPARATOR as usize) as u32,
+            tokenizer,
             capacity: capacity.clamp(1, MAX_STORE_TOKENS),
             conversations: VecDeque::new(),
             tokens: 0,
             automaton: Automaton::new(true),
         }
-    }
-
-    /// Size of the vocabulary whose tokens it holds; a store of another model's is of no use.
-    pub fn vocabulary(&self) -> usize {
-        self.vocabulary as usize
     }
 
     /// Tokens held.
@@ -93,13 +99,15 @@ impl SuffixStore {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = SuffixStore::new(self.vocabulary(), self.capacity);
+        *self = SuffixStore::new(self.vocabulary as usize, self.tokenizer, self.capacity);
     }
 
     /// As bytes.
     pub fn save(&self) -> Vec<u8> {
         let counts = [self.conversations.len(), self.tokens].map(|count| count as u32);
-        let header = MAGIC.into_iter().chain([VERSION, self.vocabulary, self.capacity as u32]).chain(counts);
+        let tokenizer = [self.tokenizer as u32, (self.tokenizer >> 32) as u32];
+        let header = MAGIC.into_iter().chain([VERSION, self.vocabulary]).chain(tokenizer);
+        let header = header.chain([self.capacity as u32]).chain(counts);
         let lengths = self.conversations.iter().map(|conversation| conversation.len() as u32);
         let words = header.chain(lengths).chain(self.conversations.iter().flatten().copied());
         let mut bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
@@ -108,9 +116,10 @@ impl SuffixStore {
         bytes
     }
 
-    /// From bytes that [`SuffixStore::save`] wrote. Nothing is believed before it is checked: what is damaged, cut, longer
-    /// than it says or of another version is an error that says where.
-    pub fn load(bytes: &[u8]) -> Result<SuffixStore> {
+    /// Takes bytes that [`SuffixStore::save`] wrote in place of what it holds. Nothing is believed before it is checked: what
+    /// is damaged, cut, longer than it says, of another version or of another tokenizer is an error that says where, and
+    /// changes nothing.
+    pub fn load(&mut self, bytes: &[u8]) -> Result<()> {
         let bad = |field: &str, found: String, expected: String| {
             let (what, field) = ("suffix store".to_owned(), field.to_owned());
             Err(Error::BadHeader { what, field, found, expected })
@@ -122,7 +131,7 @@ impl SuffixStore {
         let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
         let words = || body.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
         let header: Vec<u32> = words().take(HEADER_WORDS).collect();
-        let [magic0, magic1, version, vocabulary, capacity, conversations, tokens] = header[..] else {
+        let [magic0, magic1, version, vocabulary, low, high, capacity, conversations, tokens] = header[..] else {
             return bad("header", format!("{} words", header.len()), HEADER_WORDS.to_string());
         };
         if [magic0, magic1] != MAGIC {
@@ -143,12 +152,19 @@ impl SuffixStore {
         if Sha256::digest(body).as_slice() != checksum {
             return bad("checksum", "another".to_owned(), "that of the content".to_owned());
         }
+        if vocabulary != self.vocabulary {
+            return bad("vocabulary", vocabulary.to_string(), self.vocabulary.to_string());
+        }
+        let tokenizer = u64::from(high) << 32 | u64::from(low);
+        if tokenizer != self.tokenizer {
+            return bad("tokenizer", format!("{tokenizer:016x}"), format!("{:016x}", self.tokenizer));
+        }
         // From here on only a writer that lies can be at fault; its word is still not taken.
         let lengths: Vec<usize> = words().skip(HEADER_WORDS).take(conversations).map(|len| len as usize).collect();
         if lengths.contains(&0) || lengths.iter().try_fold(0usize, |sum, &len| sum.checked_add(len)) != Some(tokens) {
             return bad("conversation lengths", "others".to_owned(), format!("positive, {tokens} in all"));
         }
-        let mut store = SuffixStore::new(vocabulary as usize, capacity);
+        let mut store = SuffixStore::new(vocabulary as usize, tokenizer, capacity);
         let mut rest = words().skip(HEADER_WORDS + conversations);
         for len in lengths {
             let conversation: Vec<u32> = rest.by_ref().take(len).collect();
@@ -157,22 +173,8 @@ impl SuffixStore {
             }
             store.add(&conversation);
         }
-        Ok(store)
-    }
-
-    /// The same, or an empty store and why: a damaged store is reported and built anew, and so is one of another vocabulary.
-    pub fn load_or_new(bytes: &[u8], vocabulary: usize, capacity: usize) -> (SuffixStore, Option<Error>) {
-        let error = match SuffixStore::load(bytes) {
-            Ok(store) if store.vocabulary() == vocabulary => return (store, None),
-            Ok(store) => Error::BadHeader {
-                what: "suffix store".to_owned(),
-                field: "vocabulary".to_owned(),
-                found: store.vocabulary().to_string(),
-                expected: vocabulary.to_string(),
-            },
-            Err(error) => error,
-        };
-        (SuffixStore::new(vocabulary, capacity), Some(error))
+        *self = store;
+        Ok(())
     }
 }
 
@@ -183,14 +185,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn filled() -> SuffixStore {
-        let mut store = SuffixStore::new(1000, 500);
+        let mut store = SuffixStore::new(1000, 7, 500);
         (0..12).for_each(|seed| store.add(&random(20 + seed as usize, 900, seed)));
         store
     }
 
+    fn loaded(bytes: &[u8]) -> Result<SuffixStore> {
+        let mut store = SuffixStore::new(1000, 7, 500);
+        store.load(bytes).map(|()| store)
+    }
+
     #[test]
     fn the_oldest_conversations_go_first_and_the_cap_holds() {
-        let mut store = SuffixStore::new(100, 100);
+        let mut store = SuffixStore::new(100, 7, 100);
         for at in 0..50u32 {
             store.add(&[at; 9]);
             assert!(store.tokens() <= 100 && store.automaton.text().len() <= 112, "{} tokens", store.tokens());
@@ -208,14 +215,37 @@ mod tests {
 
     #[test]
     fn what_is_saved_comes_back() {
-        for store in [filled(), SuffixStore::new(7, 9)] {
-            let loaded = SuffixStore::load(&store.save()).expect("valid");
+        for store in [filled(), SuffixStore::new(1000, 7, 9)] {
+            let loaded = loaded(&store.save()).expect("valid");
             assert_eq!(loaded.save(), store.save());
             assert!(loaded.conversations().eq(store.conversations()));
             assert_eq!(loaded.automaton.text(), store.automaton.text());
         }
-        let (store, error) = SuffixStore::load_or_new(&filled().save(), 1001, 500);
-        assert_eq!((store.tokens(), error.map(|error| error.code())), (0, Some("bad_header")));
+    }
+
+    #[test]
+    fn what_another_model_or_version_saved_is_refused() {
+        for (mut other, field) in
+            [(SuffixStore::new(1001, 7, 500), "vocabulary"), (SuffixStore::new(1000, 7 << 32, 500), "tokenizer")]
+        {
+            other.add(&[999]);
+            let error = other.load(&filled().save()).expect_err(field);
+            assert!(error.code() == "bad_header" && error.to_string().contains(field), "{error}");
+            assert_eq!(other.tokens(), 1, "nothing changed");
+        }
+        let mut old = filled().save();
+        old[8] -= 1;
+        assert!(loaded(&old).expect_err("an old version").to_string().contains("version is 1, expected 2"));
+    }
+
+    #[test]
+    fn tokenizers_of_equally_many_tokens_are_told_apart() {
+        // The published test vectors of FNV-1a: nothing, and "foobar" without what ends it here.
+        assert_eq!(fingerprint([].into_iter()), 0xcbf2_9ce4_8422_2325);
+        let ended = (0x8594_4171_f739_67e8_u64 ^ 0xff).wrapping_mul(0x0100_0000_01b3);
+        assert_eq!(fingerprint(["foobar"].into_iter()), ended);
+        let all = [["a", "bc"], ["ab", "c"], ["bc", "a"]].map(|texts| fingerprint(texts.into_iter()));
+        assert!(all[0] != all[1] && all[0] != all[2] && all[1] != all[2]);
     }
 
     #[test]
@@ -229,7 +259,7 @@ mod tests {
                 bytes[word * 4..word * 4 + 4].copy_from_slice(&u32::to_le_bytes(value));
                 let checksum = Sha256::digest(&bytes);
                 bytes.extend_from_slice(&checksum);
-                if let Ok(store) = SuffixStore::load(&bytes) {
+                if let Ok(store) = loaded(&bytes) {
                     assert!(store.tokens() <= store.capacity && store.conversations().flatten().all(|t| *t < 1 << 23));
                 }
             }
@@ -243,9 +273,7 @@ mod tests {
         fn arbitrary_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400), head in any::<bool>()) {
             let mut all = if head { filled().save()[..12].to_vec() } else { Vec::new() };
             all.extend(bytes);
-            prop_assert!(SuffixStore::load(&all).is_err());
-            let (store, error) = SuffixStore::load_or_new(&all, 1000, 500);
-            prop_assert!(store.tokens() == 0 && error.is_some_and(|error| error.code() == "bad_header"));
+            prop_assert!(loaded(&all).is_err_and(|error| error.code() == "bad_header"));
         }
 
         #[test]
@@ -259,7 +287,7 @@ mod tests {
             changes.iter().for_each(|(at, value)| bytes[at.index(saved.len())] = *value);
             bytes.truncate(cut.map_or(saved.len(), |cut| cut.index(saved.len())));
             bytes.extend(more);
-            match SuffixStore::load(&bytes) {
+            match loaded(&bytes) {
                 Ok(store) => prop_assert!(bytes == saved && store.save() == saved),
                 Err(error) => prop_assert!(bytes != saved && error.code() == "bad_header"),
             }

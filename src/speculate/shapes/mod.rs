@@ -110,7 +110,8 @@ pub trait TreeShape {
     fn begin(&mut self) {}
     /// What is known before the draft, costs among it; comes after [`TreeShape::begin`].
     fn plan(&mut self, _signals: &Signals<'_>, _budget: &Budget) {}
-    /// What to grow next; `None` ends the draft. Leaves that are expanded and got no children stay leaves.
+    /// What to grow next; `None` ends the draft. Leaves that are expanded and got no children stay leaves. Of sampled drafts
+    /// the tree must never have more than `budget.nodes`: a round that finds more is an error.
     fn next(&mut self, tree: &TokenTree, budget: &Budget) -> Option<Grow>;
     /// Of a finished tree that may have more than `budget.nodes` nodes, those to verify, or `None` for all. Only
     /// deterministic trees are pruned.
@@ -137,12 +138,17 @@ pub trait TreeShape {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{MOST, Wide, grown};
+    use super::testing::{MOST, Wide, grown, speculator};
+    use super::{Budget, From, Grow};
     use crate::error::Result;
+    use crate::sampling::SamplingParams;
     use crate::speculate::config::SpeculationConfig;
+    use crate::speculate::cost::CostModel;
     use crate::speculate::drafters::{Ask, DraftContext, Drafter, Expansion, each_leaf};
     use crate::speculate::methods::{Setup, names};
-    use crate::speculate::tree::{Candidate, DraftStats, Proposal, TokenTree};
+    use crate::speculate::simulate::SimulatedTarget;
+    use crate::speculate::tree::{Candidate, DraftStats, NodeId, Proposal, TokenTree};
+    use futures_lite::future::block_on;
 
     /// Draws the same token again and again.
     struct Repeats;
@@ -185,5 +191,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Asks for six children of the root, whatever the budget.
+    struct Boundless;
+
+    impl super::TreeShape for Boundless {
+        fn name(&self) -> &'static str {
+            "boundless"
+        }
+
+        fn next(&mut self, tree: &TokenTree, _: &Budget) -> Option<Grow> {
+            (tree.drafted() == 0).then(|| Grow::same(vec![NodeId::ROOT], 6, From::Any))
+        }
+    }
+
+    #[test]
+    fn a_sampled_tree_beyond_its_budget_is_an_error_and_another_is_cut() {
+        let (tree, _) = grown(Boundless, vec![Box::new(Wide::new(6))], 2);
+        assert_eq!(tree.drafted(), 2);
+        let (tree, _) = grown(Boundless, vec![Box::new(Repeats)], 3);
+        assert_eq!((tree.drafted(), tree.node(NodeId::ROOT).slots.len()), (3, 6), "three tokens, drawn six times");
+        let target = SimulatedTarget::new(vec![0; 100], CostModel::default(), 0.1);
+        let mut speculator = speculator(Boundless, vec![Box::new(Repeats)], 2);
+        let round = block_on(speculator.round(&target, &[0; 10], &SamplingParams::default(), 90));
+        let error = round.expect_err("more was drawn than is verified");
+        assert!(error.code() == "inexact_speculation" && error.to_string().contains("tree=boundless"), "{error}");
     }
 }
