@@ -3,15 +3,17 @@
 //
 // Positions run in path order: slot p for p < base, then the slots of the column's ancestors by depth. A column sees
 // positions up to its own; a window leaves the last of them, a view the first and the last.
-// Grid: x = chunk, y = head, z = column. A chunk without a visible position is skipped.
-// Order of summation: a score by elements ascending; the sum of e_p by a fixed tree over the chunk; values by positions
-// ascending. Nothing depends on the columns in flight nor on where a slot lies.
+// A row is a column and a head; rows of one KV head are together, so keys and values that they share are loaded once.
+// Grid: x = chunk, y = KV head, z = ROWS rows. A chunk without a visible position is skipped.
+// Order of summation: a score by elements ascending; the sum of e_p and the values by positions ascending. Nothing depends on
+// the columns in flight nor on where a slot lies.
 
 #import params
 #import seen
 
 const KV_CHUNK: u32 = 64u;
-const MAX_HEAD_DIM: u32 = 256u;
+const ROWS: u32 = 32u;
+const MAX_COLUMNS: u32 = 16u;
 const LOWEST: f32 = -1e30;
 
 struct Fixed {
@@ -25,98 +27,180 @@ struct Fixed {
 }
 
 @group(0) @binding(1) var<uniform> fixed: Fixed;
-// (columns, (heads + 2*kv_heads) * head_dim), queries rotated
-@group(0) @binding(2) var<storage, read> qkv: array<f32>;
-// (kv_heads, capacity, head_dim/2) packed halves
-@group(0) @binding(3) var<storage, read> k_cache: array<u32>;
-// (kv_heads, capacity, head_dim/2) packed halves
-@group(0) @binding(4) var<storage, read> v_cache: array<u32>;
-// (columns, heads, chunks, head_dim + 2) weighted values, maximum, sum
-@group(0) @binding(5) var<storage, read_write> partial_out: array<f32>;
+#ifdef UNIFORM
+// (columns, (heads + 2*kv_heads) * head_dim/4), queries rotated
+@group(0) @binding(2) var<uniform> qkv: array<vec4<f32>, {UNIFORM}>;
+#else
+// (columns, (heads + 2*kv_heads) * head_dim/4), queries rotated
+@group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
+#endif
+// (kv_heads, capacity, head_dim/8) vec4 of packed halves
+@group(0) @binding(3) var<storage, read> k_cache: array<vec4<u32>>;
+// (kv_heads, capacity, head_dim/8) vec4 of packed halves
+@group(0) @binding(4) var<storage, read> v_cache: array<vec4<u32>>;
+// (columns, heads, chunks, head_dim/4 + 1) weighted values, then maximum and sum
+@group(0) @binding(5) var<storage, read_write> partial_out: array<vec4<f32>>;
 
-var<workgroup> query: array<f32, MAX_HEAD_DIM>;
-var<workgroup> tree: array<f32, KV_CHUNK>;
-var<workgroup> weights: array<f32, KV_CHUNK>;
-var<workgroup> slots: array<u32, KV_CHUNK>;
+// (KV_CHUNK, ROWS) scores, then e_p; a position that a row does not see has 0
+var<workgroup> weights: array<f32, KV_CHUNK * ROWS>;
+// (KV_CHUNK, MAX_COLUMNS) first words of the positions
+var<workgroup> slots: array<u32, KV_CHUNK * MAX_COLUMNS>;
 
-// A position counted from the first of a chunk, at most the chunk's end.
-fn in_chunk(position: u32, chunk: u32) -> u32 {
-    return min(max(position, chunk * KV_CHUNK) - chunk * KV_CHUNK, KV_CHUNK);
+fn seen_at(position: u32, seen: Seen) -> bool {
+    return (position >= seen.start && position < seen.hole) || (position >= seen.resume && position < seen.end);
+}
+
+// Whether a row sees any position of a chunk.
+fn sees(seen: Seen, start: u32, end: u32) -> bool {
+    return max(seen.start, start) < min(seen.hole, end) || max(seen.resume, start) < min(seen.end, end);
+}
+
+fn value_pair(weight: f32, word: u32, sum: vec2<f32>) -> vec2<f32> {
+    return fma(vec2<f32>(weight), unpack2x16float(word), sum);
 }
 
 @compute @workgroup_size(KV_CHUNK)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let chunk = group.x;
-    let head = group.y;
-    let column = group.z;
-    let seen = seen_by(column, fixed.window);
-    // Visible positions of this chunk, counted from its first: first to hole - 1, resume to last - 1.
-    let first = in_chunk(seen.start, chunk);
-    let hole = in_chunk(seen.hole, chunk);
-    let resume = in_chunk(seen.resume, chunk);
-    let last = in_chunk(seen.end, chunk);
-    if first >= hole && resume >= last {
+    let start = group.x * KV_CHUNK;
+    let position = start + thread;
+    let per_kv = fixed.heads / fixed.kv_heads;
+    let first_row = group.z * ROWS;
+    let rows = min(params.live_cols * per_kv - first_row, ROWS);
+    let vectors = fixed.head_dim / 8u;
+    let cache_at = group.y * fixed.capacity;
+    let row_stride = fixed.heads + 2u * fixed.kv_heads;
+
+    var any = false;
+    var end = 0u;
+    for (var column = first_row / per_kv; column <= (first_row + rows - 1u) / per_kv; column++) {
+        let seen = seen_by(column, fixed.window);
+        any = any || sees(seen, start, start + KV_CHUNK);
+        end = max(end, min(seen.end, start + KV_CHUNK));
+    }
+    if !any {
         return;
     }
+    // Positions of the chunk that any row may see, and those of them that all columns share.
+    let count = max(end, start) - start;
+    let shared_count = min(max(params.base, start) - start, count);
 
-    let pairs = fixed.head_dim / 2u;
-    let query_at = (column * (fixed.heads + 2u * fixed.kv_heads) + head) * fixed.head_dim;
-    for (var i = thread; i < fixed.head_dim; i += KV_CHUNK) {
-        query[i] = qkv[query_at + i];
+    for (var part = 0u; part < vectors; part += 8u) {
+        var held = 0xffffffffu;
+#repeat w 8
+        var k{w} = vec4<u32>(0u);
+#end
+        for (var row = 0u; row < rows; row++) {
+            let column = (first_row + row) / per_kv;
+            var score = LOWEST;
+            if seen_at(position, seen_by(column, fixed.window)) {
+                let slot = slot_of(column, position);
+                let at = (cache_at + slot) * vectors;
+                slots[thread * MAX_COLUMNS + column] = at;
+                if slot != held {
+                    held = slot;
+#repeat w 8
+                    k{w} = k_cache[at + min(part + {w}u, vectors - 1u)];
+#end
+                }
+                let head = group.y * per_kv + (first_row + row) % per_kv;
+                let q_at = (column * row_stride + head) * fixed.head_dim / 4u;
+                var sum = 0.0;
+                if part > 0u {
+                    sum = weights[thread * ROWS + row];
+                }
+#repeat w 8
+                if part + {w}u < vectors {
+                    let a = qkv[q_at + 2u * (part + {w}u)];
+                    let b = qkv[q_at + 2u * (part + {w}u) + 1u];
+                    let x = unpack2x16float(k{w}.x);
+                    let y = unpack2x16float(k{w}.y);
+                    let z = unpack2x16float(k{w}.z);
+                    let t = unpack2x16float(k{w}.w);
+                    sum = fma(a.w, y.y, fma(a.z, y.x, fma(a.y, x.y, fma(a.x, x.x, sum))));
+                    sum = fma(b.w, t.y, fma(b.z, t.x, fma(b.y, z.y, fma(b.x, z.x, sum))));
+                }
+#end
+                score = sum;
+                if part + 8u >= vectors {
+                    score *= fixed.scale;
+                }
+            } else {
+                slots[thread * MAX_COLUMNS + column] = cache_at * vectors;
+            }
+            weights[thread * ROWS + row] = score;
+        }
     }
-    let cache_at = head / (fixed.heads / fixed.kv_heads) * fixed.capacity;
-    let visible = (thread >= first && thread < hole) || (thread >= resume && thread < last);
-    var words_at = 0u;
-    if visible {
-        words_at = (cache_at + slot_of(column, chunk * KV_CHUNK + thread)) * pairs;
-    }
-    slots[thread] = words_at;
     workgroupBarrier();
-
-    var score = LOWEST;
-    if visible {
+    if thread < rows {
+        var maximum = LOWEST;
+        for (var j = 0u; j < count; j++) {
+            maximum = max(maximum, weights[j * ROWS + thread]);
+        }
         var sum = 0.0;
-        for (var i = 0u; i < pairs; i++) {
-            let k = unpack2x16float(k_cache[words_at + i]);
-            sum = fma(query[2u * i + 1u], k.y, fma(query[2u * i], k.x, sum));
+        for (var j = 0u; j < count; j++) {
+            let score = weights[j * ROWS + thread];
+            let e = select(0.0, exp(score - maximum), score > LOWEST);
+            weights[j * ROWS + thread] = e;
+            sum += e;
         }
-        score = sum * fixed.scale;
+        let row = first_row + thread;
+        let out_at = ((row / per_kv * fixed.heads + group.y * per_kv + row % per_kv) * fixed.chunks + group.x)
+            * (fixed.head_dim / 4u + 1u);
+        partial_out[out_at + fixed.head_dim / 4u] = vec4<f32>(maximum, sum, 0.0, 0.0);
     }
-    tree[thread] = score;
     workgroupBarrier();
-    for (var stride = KV_CHUNK / 2u; stride > 0u; stride /= 2u) {
-        if thread < stride {
-            tree[thread] = max(tree[thread], tree[thread + stride]);
-        }
-        workgroupBarrier();
-    }
-    let maximum = tree[0];
-    workgroupBarrier();
-    let e = select(0.0, exp(score - maximum), visible);
-    weights[thread] = e;
-    tree[thread] = e;
-    workgroupBarrier();
-    for (var stride = KV_CHUNK / 2u; stride > 0u; stride /= 2u) {
-        if thread < stride {
-            tree[thread] += tree[thread + stride];
-        }
-        workgroupBarrier();
-    }
 
-    let out_at = ((column * fixed.heads + head) * fixed.chunks + chunk) * (fixed.head_dim + 2u);
-    for (var i = thread; i < pairs; i += KV_CHUNK) {
-        var sum = vec2<f32>(0.0);
-        for (var j = first; j < hole; j++) {
-            sum = fma(vec2<f32>(weights[j]), unpack2x16float(v_cache[slots[j] + i]), sum);
+    // A thread sums four rows of eight pairs of values.
+    let tiles = vectors / 2u;
+    for (var item = thread; item < (rows + 3u) / 4u * tiles; item += KV_CHUNK) {
+        let quad = item / tiles;
+        let tile = item % tiles;
+#repeat r 4
+        let column{r} = min(first_row + 4u * quad + {r}u, first_row + rows - 1u) / per_kv;
+#repeat p 8
+        var sum{r}_{p} = vec2<f32>(0.0);
+#end
+#end
+        for (var j = 0u; j < shared_count; j++) {
+            let at = (cache_at + start + j) * vectors + 2u * tile;
+            let v0 = v_cache[at];
+            let v1 = v_cache[at + 1u];
+            let weight_at = j * ROWS + 4u * quad;
+#repeat r 4
+            let weight{r} = weights[weight_at + {r}u];
+#end
+#repeat r 4
+#repeat p 8
+            sum{r}_{p} = value_pair(weight{r}, select(v0[{p} % 4], v1[{p} % 4], {p} > 3), sum{r}_{p});
+#end
+#end
         }
-        for (var j = resume; j < last; j++) {
-            sum = fma(vec2<f32>(weights[j]), unpack2x16float(v_cache[slots[j] + i]), sum);
+        for (var j = shared_count; j < count; j++) {
+            let weight_at = j * ROWS + 4u * quad;
+#repeat r 4
+            let weight{r} = weights[weight_at + {r}u];
+#end
+#repeat r 4
+            {
+                let at = slots[j * MAX_COLUMNS + column{r}] + 2u * tile;
+                let v0 = v_cache[at];
+                let v1 = v_cache[at + 1u];
+#repeat p 8
+                sum{r}_{p} = value_pair(weight{r}, select(v0[{p} % 4], v1[{p} % 4], {p} > 3), sum{r}_{p});
+#end
+            }
+#end
         }
-        partial_out[out_at + 2u * i] = sum.x;
-        partial_out[out_at + 2u * i + 1u] = sum.y;
-    }
-    if thread == 0u {
-        partial_out[out_at + fixed.head_dim] = maximum;
-        partial_out[out_at + fixed.head_dim + 1u] = tree[0];
+#repeat r 4
+        if 4u * quad + {r}u < rows {
+            let row = first_row + 4u * quad + {r}u;
+            let out_at = ((row / per_kv * fixed.heads + group.y * per_kv + row % per_kv) * fixed.chunks + group.x)
+                * (fixed.head_dim / 4u + 1u) + 4u * tile;
+            partial_out[out_at] = vec4<f32>(sum{r}_0, sum{r}_1);
+            partial_out[out_at + 1u] = vec4<f32>(sum{r}_2, sum{r}_3);
+            partial_out[out_at + 2u] = vec4<f32>(sum{r}_4, sum{r}_5);
+            partial_out[out_at + 3u] = vec4<f32>(sum{r}_6, sum{r}_7);
+        }
+#end
     }
 }

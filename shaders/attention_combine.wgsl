@@ -1,12 +1,14 @@
 // out[c][h*head_dim + i] = sum_j exp(m_j - m) values_j[i] / sum_j exp(m_j - m) sum_j,  m = max_j m_j, over chunks j
 //
-// Grid: x = head, y = column. Order of summation: chunks ascending, those that attention.wgsl filled.
+// Grid: x = head, y = column; a thread merges four elements. Order of summation: chunks ascending, those that attention.wgsl filled.
 
 #import params
 #import seen
+#import quantise
 
-const WORKGROUP: u32 = 64u;
+const WORKGROUP: u32 = 16u;
 const KV_CHUNK: u32 = 64u;
+const MAX_HEAD_DIM: u32 = 256u;
 const LOWEST: f32 = -1e30;
 
 struct Fixed {
@@ -17,10 +19,18 @@ struct Fixed {
 }
 
 @group(0) @binding(1) var<uniform> fixed: Fixed;
-// (columns, heads, chunks, head_dim + 2) weighted values, maximum, sum
-@group(0) @binding(2) var<storage, read> partials: array<f32>;
-// (columns, heads * head_dim)
-@group(0) @binding(3) var<storage, read_write> out: array<f32>;
+// (columns, heads, chunks, head_dim/4 + 1) weighted values, then maximum and sum
+@group(0) @binding(2) var<storage, read> partials: array<vec4<f32>>;
+#ifdef QUANTISED
+// (columns, heads * head_dim/32, 3)
+@group(0) @binding(3) var<storage, read_write> out: array<vec4<u32>>;
+
+// (head_dim/4)
+var<workgroup> merged: array<vec4<f32>, MAX_HEAD_DIM / 4u>;
+#else
+// (columns, heads * head_dim/4)
+@group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
+#endif
 
 fn chunk_after(chunk: u32, hole: u32, resume: u32) -> u32 {
     return select(chunk + 1u, resume, chunk + 1u == hole);
@@ -36,22 +46,38 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let resume = max(hole, seen.resume / KV_CHUNK);
     let last = (seen.end + KV_CHUNK - 1u) / KV_CHUNK;
     let start = select(first, resume, first == hole);
-    let stride = fixed.head_dim + 2u;
-    let row_at = row * fixed.chunks * stride;
+    let vectors = fixed.head_dim / 4u;
+    let row_at = row * fixed.chunks * (vectors + 1u);
 
     var maximum = LOWEST;
     for (var chunk = start; chunk < last; chunk = chunk_after(chunk, hole, resume)) {
-        maximum = max(maximum, partials[row_at + chunk * stride + fixed.head_dim]);
+        maximum = max(maximum, partials[row_at + chunk * (vectors + 1u) + vectors].x);
     }
-    for (var i = thread; i < fixed.head_dim; i += WORKGROUP) {
-        var value = 0.0;
+    for (var i = thread; i < vectors; i += WORKGROUP) {
+        var value = vec4<f32>(0.0);
         var sum = 0.0;
         for (var chunk = start; chunk < last; chunk = chunk_after(chunk, hole, resume)) {
-            let at = row_at + chunk * stride;
-            let factor = exp(partials[at + fixed.head_dim] - maximum);
-            value = fma(factor, partials[at + i], value);
-            sum = fma(factor, partials[at + fixed.head_dim + 1u], sum);
+            let at = row_at + chunk * (vectors + 1u);
+            let whole = partials[at + vectors].xy;
+            let factor = exp(whole.x - maximum);
+            value = fma(vec4<f32>(factor), partials[at + i], value);
+            sum = fma(factor, whole.y, sum);
         }
-        out[row * fixed.head_dim + i] = value / sum;
+#ifdef QUANTISED
+        merged[i] = value / sum;
+#else
+        out[row * vectors + i] = value / sum;
+#endif
     }
+#ifdef QUANTISED
+    workgroupBarrier();
+    let blocks = fixed.head_dim / 32u;
+    if thread < blocks {
+        var v: array<vec4<f32>, 8>;
+#repeat w 8
+        v[{w}] = merged[thread * 8u + {w}u];
+#end
+        put_block(row * blocks + thread, v);
+    }
+#endif
 }

@@ -35,9 +35,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if block == 0u {
         history[params.base + node_of(column)] = token;
     }
-    let weights = load_block((token - fixed.first_row) * fixed.blocks + block);
+    let weights = load_block(token - fixed.first_row, block, fixed.blocks);
     let at = (column * fixed.blocks + block) * 8u;
-#repeat w 8
-    out[at + {w}u] = fixed.scale * part{w}(weights);
+#repeat h 2
+#repeat w 4
+    out[at + 4u * {h}u + {w}u] = fixed.scale * part{h}_{w}(weights);
+#end
 #end
 }

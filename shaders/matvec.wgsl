@@ -3,8 +3,10 @@
 // Every weight is decoded once and used for all columns. LANES threads share a row, each thread works on ROWS rows;
 // x is loaded once for the ROWS rows. LANES = 1 has no barrier and no shared memory (best where threads are emulated).
 // Grid: workgroup g (folded over x and y) has rows g * ROWS * WORKGROUP/LANES and on.
-// Sum of a row, the same for every column and every COLS: lane l takes blocks l, l + LANES, … in ascending order, inside
-// a block the weights in ascending order by an fma each, then lanes are added by a fixed tree.
+// Sum of a row, the same for every column and every COLS: lane l takes blocks l, l + LANES, … in ascending order, then lanes
+// are added by a fixed tree. In a block, with floats: the weights in ascending order by an fma each. With QUANTISED the
+// products of a block are integers and their sum is exact, whether it is made of dot4I8Packed (DOT4) or of floats, which
+// hold integers up to 2^24; the block adds factor * scale * sum, and where the layout has an offset, offset * sum of x.
 
 #import params
 #import layouts
@@ -24,8 +26,13 @@ struct Fixed {
 }
 
 @group(0) @binding(1) var<uniform> fixed: Fixed;
-// (columns, cols/4)
-@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;
+#ifdef UNIFORM
+// as below
+@group(0) @binding(4) var<uniform> x: array<vec4<{X}>, {UNIFORM}>;
+#else
+// (columns, cols/4) f32, or (columns, cols/32, 3): two of bytes, then scale and sum
+@group(0) @binding(4) var<storage, read> x: array<vec4<{X}>>;
+#endif
 // (columns, out_stride)
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
@@ -52,30 +59,105 @@ fn main(
     let first = ((group.y * groups.x + group.x) * (WORKGROUP / LANES) + thread / LANES) * ROWS;
     let blocks = fixed.blocks;
 #repeat r ROWS
-    let row{r} = min(first + {r}u, fixed.rows - 1u) * blocks;
+    let row{r} = min(first + {r}u, fixed.rows - 1u);
 #repeat c COLS
     var sum{r}_{c} = 0.0;
 #end
 #end
     for (var b = lane; b < blocks; b += LANES) {
-#repeat r ROWS
-        let block{r} = load_block(row{r} + b);
+#ifdef TEXTURE
+        var fours: array<vec4<u32>, ROWS / 4>;
+#repeat q FOURS
+        fours[{q}] = scales_of_four(min(first + 4u * {q}u, fixed.rows - 1u), b, blocks);
 #end
-        let x_at = b * 8u;
-        let stride = blocks * 8u;
-#repeat w 8
-        {
 #repeat r ROWS
-            let w{r} = part{w}(block{r});
+        let block{r} = block_at(row{r} * blocks + b, fours[{r} / 4][{r} % 4]);
+#end
+#else
+#repeat r ROWS
+        let block{r} = load_block(row{r}, b, blocks);
+#end
+#endif
+#ifdef QUANTISED
+#repeat c COLS
+        let at{c} = ({c}u * blocks + b) * 3u;
+        let scale{c} = bitcast<vec2<f32>>(x[at{c} + 2u].xy);
+#repeat r ROWS
+#ifdef DOT4
+        var dot{r}_{c} = 0;
+#else
+        var dot{r}_{c} = 0.0;
+#endif
+#end
+#end
+#repeat h 2
+        {
+#repeat c COLS
+            let x{c} = x[at{c} + {h}u];
+#end
+#repeat w 4
+            {
+#ifdef DOT4
+#repeat r ROWS
+                let w{r} = bytes{h}_{w}(block{r});
+#repeat c COLS
+                dot{r}_{c} += dot4I8Packed(w{r}, x{c}[{w}]);
+#end
+#end
+#else
+#repeat r ROWS
+                let w{r} = vec4<f32>(unpack4xI8(bytes{h}_{w}(block{r})));
 #end
 #repeat c COLS
-            let x{c} = x[{c}u * stride + x_at + {w}u];
+                let v{c} = vec4<f32>(unpack4xI8(x{c}[{w}]));
+#repeat r ROWS
+                dot{r}_{c} = fma(w{r}.x, v{c}.x, fma(w{r}.y, v{c}.y, fma(w{r}.z, v{c}.z, fma(w{r}.w, v{c}.w, dot{r}_{c}))));
+#end
+#end
+#endif
+            }
+#end
+#ifdef TWO_SCALES
+#repeat r ROWS
+#repeat c COLS
+            sum{r}_{c} = fma(factors{h}(block{r}).x * scale{c}.x, f32(dot{r}_{c}), sum{r}_{c});
+            dot{r}_{c} -= dot{r}_{c};
+#end
+#end
+#endif
+        }
+#end
+#ifdef TWO_SCALES
+#else
+#repeat r ROWS
+        let f{r} = factors0(block{r});
+#repeat c COLS
+#ifdef OFFSET
+        sum{r}_{c} = fma(f{r}.y, scale{c}.y, sum{r}_{c});
+#endif
+        sum{r}_{c} = fma(f{r}.x * scale{c}.x, f32(dot{r}_{c}), sum{r}_{c});
+#end
+#end
+#endif
+#else
+        let x_at = b * 8u;
+        let stride = blocks * 8u;
+#repeat h 2
+#repeat w 4
+        {
+#repeat r ROWS
+            let w{r} = part{h}_{w}(block{r});
+#end
+#repeat c COLS
+            let x{c} = x[{c}u * stride + x_at + 4u * {h}u + {w}u];
 #repeat r ROWS
             sum{r}_{c} = fma(w{r}.w, x{c}.w, fma(w{r}.z, x{c}.z, fma(w{r}.y, x{c}.y, fma(w{r}.x, x{c}.x, sum{r}_{c}))));
 #end
 #end
         }
 #end
+#end
+#endif
     }
 #ifdef REDUCE
 #repeat r ROWS

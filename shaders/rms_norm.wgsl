@@ -1,11 +1,13 @@
 // out[c] = x[c'] / sqrt(mean(x[c']^2) + eps) * weight, or out[c] += … where add
 //
 // c' is c, or logit_first + c where the step is about logits.
-// Grid: one workgroup a column. Sum: thread t takes elements t, t + WORKGROUP, … in ascending order, then a fixed tree.
+// Grid: one workgroup a column. Sum: thread t takes blocks of 32 elements t, t + WORKGROUP, …, in them sums of four lanes in
+// ascending order, which are added, then a fixed tree over threads.
 
 #import params
+#import quantise
 
-const WORKGROUP: u32 = 128u;
+const WORKGROUP: u32 = 32u;
 
 struct Fixed {
     width: u32,
@@ -15,26 +17,33 @@ struct Fixed {
 }
 
 @group(0) @binding(1) var<uniform> fixed: Fixed;
-// (columns, width)
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-// (width)
-@group(0) @binding(3) var<storage, read> weight: array<f32>;
-// (columns, width)
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+// (columns, width/4)
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+// (width/4)
+@group(0) @binding(3) var<storage, read> weight: array<vec4<f32>>;
+#ifdef QUANTISED
+// (columns, width/32, 3)
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>;
+#else
+// (columns, width/4)
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+#endif
 
 var<workgroup> sums: array<f32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let from_column = group.x + select(0u, params.logit_first, fixed.logits != 0u);
-    let from_at = from_column * fixed.width;
-    let to = group.x * fixed.width;
-    var sum = 0.0;
-    for (var i = thread; i < fixed.width; i += WORKGROUP) {
-        let v = x[from_at + i];
-        sum = fma(v, v, sum);
+    let blocks = fixed.width / 32u;
+    var four = vec4<f32>(0.0);
+    for (var b = thread; b < blocks; b += WORKGROUP) {
+        let at = (from_column * blocks + b) * 8u;
+#repeat w 8
+        let x{w} = x[at + {w}u];
+        four = fma(x{w}, x{w}, four);
+#end
     }
-    sums[thread] = sum;
+    sums[thread] = (four.x + four.z) + (four.y + four.w);
     workgroupBarrier();
     for (var stride = WORKGROUP / 2u; stride > 0u; stride /= 2u) {
         if thread < stride {
@@ -43,8 +52,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
     let factor = 1.0 / sqrt(sums[0] / f32(fixed.width) + fixed.eps);
-    for (var i = thread; i < fixed.width; i += WORKGROUP) {
-        let v = x[from_at + i] * factor * weight[i];
-        out[to + i] = select(v, out[to + i] + v, fixed.add != 0u);
+    for (var b = thread; b < blocks; b += WORKGROUP) {
+        let at = (from_column * blocks + b) * 8u;
+        var v: array<vec4<f32>, 8>;
+#repeat w 8
+        v[{w}] = x[at + {w}u] * factor * weight[b * 8u + {w}u];
+#end
+#ifdef QUANTISED
+#else
+        if fixed.add != 0u {
+#repeat w 8
+            v[{w}] += out[(group.x * blocks + b) * 8u + {w}u];
+#end
+        }
+#endif
+        put_block(group.x * blocks + b, v);
     }
 }

@@ -2,13 +2,12 @@
 //   (a, b) -> (a cos - b sin, a sin + b cos)  for each pair,
 // then queries back into qkv, keys and values as packed halves into the cache at the slot of its node.
 //
-// Grid: x = column, y = head of qkv (queries, keys, values), one workgroup each.
-// Sum of a norm: thread t takes pairs t, t + WORKGROUP, … in ascending order, then a fixed tree.
+// Grid: x = column, y = head of qkv (queries, keys, values), one workgroup each; a thread has two pairs at a time.
+// Sum of a norm: thread t takes words of two elements t, t + WORKGROUP, … in ascending order, then a fixed tree.
 
 #import params
 
-const WORKGROUP: u32 = 64u;
-const MAX_HEAD_DIM: u32 = 256u;
+const WORKGROUP: u32 = 16u;
 
 struct Fixed {
     heads: u32,
@@ -22,32 +21,31 @@ struct Fixed {
 }
 
 @group(0) @binding(1) var<uniform> fixed: Fixed;
-// (columns, (heads + 2*kv_heads) * head_dim)
-@group(0) @binding(2) var<storage, read_write> qkv: array<f32>;
+// (columns, (heads + 2*kv_heads) * head_dim/2)
+@group(0) @binding(2) var<storage, read_write> qkv: array<vec2<f32>>;
 // (kv_heads, capacity, head_dim/2) packed halves
 @group(0) @binding(3) var<storage, read_write> k_cache: array<u32>;
 // (kv_heads, capacity, head_dim/2) packed halves
 @group(0) @binding(4) var<storage, read_write> v_cache: array<u32>;
 // (capacity, head_dim/2) cosine, sine
 @group(0) @binding(5) var<storage, read> rope: array<vec2<f32>>;
-// (2, head_dim) norm weights of queries, keys; anything where there is no norm
-@group(0) @binding(6) var<storage, read> qk_norm: array<f32>;
+// (2, head_dim/2) norm weights of queries, keys; anything where there is no norm
+@group(0) @binding(6) var<storage, read> qk_norm: array<vec2<f32>>;
 
 var<workgroup> sums: array<f32, WORKGROUP>;
-var<workgroup> rotated: array<f32, MAX_HEAD_DIM>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let column = group.x;
     let head = group.y;
     let pairs = fixed.head_dim / 2u;
-    let at = (column * (fixed.heads + 2u * fixed.kv_heads) + head) * fixed.head_dim;
+    let at = (column * (fixed.heads + 2u * fixed.kv_heads) + head) * pairs;
     let slot = params.base + node_of(column);
 
     if head >= fixed.heads + fixed.kv_heads {
         let cache_at = ((head - fixed.heads - fixed.kv_heads) * fixed.capacity + slot) * pairs;
         for (var i = thread; i < pairs; i += WORKGROUP) {
-            v_cache[cache_at + i] = pack2x16float(vec2<f32>(qkv[at + 2u * i], qkv[at + 2u * i + 1u]));
+            v_cache[cache_at + i] = pack2x16float(qkv[at + i]);
         }
         return;
     }
@@ -57,9 +55,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if fixed.norm != 0u {
         var sum = 0.0;
         for (var i = thread; i < pairs; i += WORKGROUP) {
-            let a = qkv[at + 2u * i];
-            let b = qkv[at + 2u * i + 1u];
-            sum = fma(b, b, fma(a, a, sum));
+            let v = qkv[at + i];
+            sum = fma(v.y, v.y, fma(v.x, v.x, sum));
         }
         sums[thread] = sum;
         workgroupBarrier();
@@ -73,29 +70,34 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     let turn_at = position_of(column) * pairs;
-    let weight_at = select(0u, fixed.head_dim, is_key);
-    for (var i = thread; i < pairs; i += WORKGROUP) {
-        let first = select(2u * i, i, fixed.halves != 0u);
-        let second = select(2u * i + 1u, i + pairs, fixed.halves != 0u);
+    let weight_at = select(0u, pairs, is_key);
+    let cache_at = ((head - fixed.heads) * fixed.capacity + slot) * pairs;
+    let halves = fixed.halves != 0u;
+    // Words of two elements: i and i + pairs/2 hold two pairs across, or two neighbours hold one each.
+    for (var i = thread; i < pairs / 2u; i += WORKGROUP) {
+        let first = select(2u * i, i, halves);
+        let second = select(2u * i + 1u, i + pairs / 2u, halves);
         var a = qkv[at + first];
         var b = qkv[at + second];
         if fixed.norm != 0u {
             a *= factor * qk_norm[weight_at + first];
             b *= factor * qk_norm[weight_at + second];
         }
-        let turn = rope[turn_at + i];
-        rotated[first] = a * turn.x - b * turn.y;
-        rotated[second] = a * turn.y + b * turn.x;
-    }
-    workgroupBarrier();
-    if is_key {
-        let cache_at = ((head - fixed.heads) * fixed.capacity + slot) * pairs;
-        for (var i = thread; i < pairs; i += WORKGROUP) {
-            k_cache[cache_at + i] = pack2x16float(vec2<f32>(rotated[2u * i], rotated[2u * i + 1u]));
-        }
-    } else {
-        for (var i = thread; i < fixed.head_dim; i += WORKGROUP) {
-            qkv[at + i] = rotated[i];
+        let turn0 = rope[turn_at + 2u * i];
+        let turn1 = rope[turn_at + 2u * i + 1u];
+        // Pairs (a.x, b.x) and (a.y, b.y), or (a.x, a.y) and (b.x, b.y).
+        let p = select(a, vec2<f32>(a.x, b.x), halves);
+        let q = select(b, vec2<f32>(a.y, b.y), halves);
+        let r = vec2<f32>(p.x * turn0.x - p.y * turn0.y, p.x * turn0.y + p.y * turn0.x);
+        let t = vec2<f32>(q.x * turn1.x - q.y * turn1.y, q.x * turn1.y + q.y * turn1.x);
+        a = select(r, vec2<f32>(r.x, t.x), halves);
+        b = select(t, vec2<f32>(r.y, t.y), halves);
+        if is_key {
+            k_cache[cache_at + first] = pack2x16float(a);
+            k_cache[cache_at + second] = pack2x16float(b);
+        } else {
+            qkv[at + first] = a;
+            qkv[at + second] = b;
         }
     }
 }

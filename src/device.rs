@@ -3,7 +3,7 @@
 use crate::cpu::CpuExecutor;
 use crate::error::Result;
 use crate::gpu::{AdapterChoice, AdapterReport, GpuExecutor, KernelChoice, SelfTestReport, adapters};
-use crate::plan::{DeviceInfo, Executor};
+use crate::plan::{Arithmetic, DeviceInfo, Executor};
 use crate::weights::format::Layout;
 use std::rc::Rc;
 
@@ -30,9 +30,13 @@ pub(crate) struct Device {
 
 impl Device {
     /// Opens what the choice says and tests the kernels of `layouts` on it.
-    pub(crate) async fn open(choice: DeviceChoice, layouts: &[Layout]) -> Result<Device> {
+    pub(crate) async fn open(
+        choice: DeviceChoice,
+        arithmetic: Option<Arithmetic>,
+        layouts: &[Layout],
+    ) -> Result<Device> {
         let tested = async |adapter| {
-            let gpu = GpuExecutor::request(adapter).await?;
+            let gpu = GpuExecutor::request_with(adapter, arithmetic, None).await?;
             gpu.self_test(layouts).await?;
             Ok::<_, crate::error::Error>(Rc::new(gpu))
         };
@@ -42,17 +46,18 @@ impl Device {
             reason: reason.to_owned(),
         };
         match choice {
-            DeviceChoice::Cpu => Ok(Device::cpu("asked for".to_owned())),
+            DeviceChoice::Cpu => Ok(Device::cpu(arithmetic, "asked for".to_owned())),
             DeviceChoice::Gpu => Ok(on_gpu(tested(AdapterChoice::Any).await?, "asked for")),
             DeviceChoice::Auto => match tested(AdapterChoice::Hardware).await {
                 Ok(gpu) => Ok(on_gpu(gpu, "a hardware adapter")),
-                Err(error) => Ok(Device::cpu(error.to_string())),
+                Err(error) => Ok(Device::cpu(arithmetic, error.to_string())),
             },
         }
     }
 
-    fn cpu(reason: String) -> Device {
-        Device { executor: Rc::new(CpuExecutor::default()), gpu: None, reason }
+    fn cpu(arithmetic: Option<Arithmetic>, reason: String) -> Device {
+        let executor = arithmetic.map_or_else(CpuExecutor::default, CpuExecutor::with);
+        Device { executor: Rc::new(executor), gpu: None, reason }
     }
 }
 
@@ -86,7 +91,7 @@ pub struct GpuReport {
 
 /// Opens and tests what there is.
 pub async fn devices() -> Result<DevicesReport> {
-    let auto = Device::open(DeviceChoice::Auto, &Layout::ALL).await?;
+    let auto = Device::open(DeviceChoice::Auto, None, &Layout::ALL).await?;
     let gpu = async {
         let gpu = GpuExecutor::request(AdapterChoice::Any).await?;
         let self_test = gpu.self_test(&Layout::ALL).await?;

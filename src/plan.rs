@@ -31,6 +31,9 @@ pub const TOP: usize = 8;
 /// Words that [`Step::RowStats`] writes for a column; [`RowStats`] reads them.
 pub const ROW_STATS_WORDS: usize = 3 + 4 * TOP;
 
+/// Rows of a matrix are written in multiples of this, apart from the last: devices may keep them together.
+pub const ROW_UNIT: usize = 4;
+
 /// A buffer of an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BufferId(pub u32);
@@ -90,6 +93,61 @@ pub enum Gate {
     GeluTanh,
 }
 
+/// A vector a column, as matrices take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vector {
+    /// (columns, width) f32
+    F32(BufferId),
+    /// (columns, width/32, [`Q8_WORDS`]) blocks of 32 elements as signed bytes: `x = scale * q`. Words 0 to 7 are the bytes in
+    /// their order, word 8 is the scale, `max |x| / 127`, word 9 the sum of the bytes times the scale, both f32 bits; the
+    /// other two are not used.
+    Q8(BufferId),
+}
+
+impl Vector {
+    /// The buffer.
+    pub const fn buffer(self) -> BufferId {
+        match self {
+            Vector::F32(buffer) | Vector::Q8(buffer) => buffer,
+        }
+    }
+
+    /// Words of a column of `width` elements.
+    pub const fn words(self, width: usize) -> usize {
+        match self {
+            Vector::F32(_) => width,
+            Vector::Q8(_) => width / 32 * Q8_WORDS,
+        }
+    }
+}
+
+/// Words of a block of 32 elements in a [`Vector::Q8`]: what three loads of four words bring.
+pub const Q8_WORDS: usize = 12;
+
+/// Words that any device binds as a uniform; a buffer that matrices read their input from has at least these.
+pub const UNIFORM_WORDS: usize = 16_384;
+
+/// How the products of quantised matrices are computed: frozen at load, one for every number of columns. Matrices of floats
+/// are always multiplied with floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arithmetic {
+    /// Weights are decoded to f32, vectors are f32.
+    F32,
+    /// Vectors are quantised to signed bytes, so that the products of a block are integers and their sum is exact.
+    Q8,
+}
+
+impl Arithmetic {
+    /// Name in options and fingerprints.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arithmetic::F32 => "f32",
+            Arithmetic::Q8 => "q8",
+        }
+    }
+}
+
 /// One kernel call. Kernel file, pipeline, CPU twin and test carry the variant's name in snake case.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -113,13 +171,13 @@ pub enum Step {
         x: BufferId,
         /// (width) f32
         weight: BufferId,
-        /// (columns, width) f32
-        out: BufferId,
-        /// Elements of a column.
+        /// `width` elements a column
+        out: Vector,
+        /// Elements of a column, a multiple of 32.
         width: u32,
         /// Added to the mean square.
         eps: f32,
-        /// Add to `out` instead of writing it.
+        /// Add to `out`, which is f32, instead of writing it.
         add: bool,
         /// Which columns.
         columns: Columns,
@@ -128,8 +186,8 @@ pub enum Step {
     Matvec {
         /// (rows, cols)
         weight: MatrixPart,
-        /// (columns, cols) f32
-        x: BufferId,
+        /// `cols` elements a column; floats where the matrix is of floats
+        x: Vector,
         /// (columns, out_stride) f32
         out: BufferId,
         /// Row of `out` that row 0 of the matrix is.
@@ -172,17 +230,17 @@ pub enum Step {
         k_cache: BufferId,
         /// (kv_heads, capacity, head_dim/2) packed halves
         v_cache: BufferId,
-        /// (columns, heads, chunks, head_dim + 2) f32: weighted values, maximum, sum
+        /// (columns, heads, chunks, head_dim + 4) f32: weighted values, maximum, sum, nothing
         partial: BufferId,
         /// Sizes.
         shape: AttentionShape,
     },
     /// Merges the chunks of each head in ascending order: `out[c][h*head_dim + i]`.
     AttentionCombine {
-        /// (columns, heads, chunks, head_dim + 2) f32
+        /// (columns, heads, chunks, head_dim + 4) f32
         partial: BufferId,
-        /// (columns, heads * head_dim) f32
-        out: BufferId,
+        /// `heads * head_dim` elements a column, a multiple of 32
+        out: Vector,
         /// Sizes.
         shape: AttentionShape,
     },
@@ -190,9 +248,9 @@ pub enum Step {
     Activation {
         /// (columns, 2*width) f32: gate, up
         x: BufferId,
-        /// (columns, width) f32
-        out: BufferId,
-        /// Elements of a column of `out`.
+        /// `width` elements a column
+        out: Vector,
+        /// Elements of a column of `out`, a multiple of 32.
         width: u32,
         /// The function.
         gate: Gate,
@@ -257,7 +315,7 @@ pub struct AttentionShape {
     pub heads: u32,
     /// Key and value heads; query head `h` reads `h / (heads / kv_heads)`.
     pub kv_heads: u32,
-    /// Elements of a head, even, at most 256.
+    /// Elements of a head, a multiple of 16, at most 256.
     pub head_dim: u32,
     /// KV slots.
     pub capacity: u32,
@@ -500,6 +558,20 @@ pub trait Executor {
     fn alloc(&self, label: &str, words: usize) -> Result<BufferId>;
     /// Writes words at an offset in words. The data is taken over before this returns.
     fn write(&self, buffer: BufferId, offset: usize, words: &[u32]) -> Result<()>;
+    /// Room for a matrix, quants and scales, in whatever memory the device reads it fastest from; it is filled by
+    /// [`Executor::write_matrix`] only.
+    fn alloc_matrix(&self, label: &str, layout: Layout, rows: usize, cols: usize) -> Result<[BufferId; 2]> {
+        let quants = self.alloc(&format!("{label} quants"), layout.quant_words_for(rows * cols))?;
+        Ok([quants, self.alloc(&format!("{label} scales"), layout.scale_words_for(rows * cols).max(1))?])
+    }
+    /// Writes rows of a matrix from `row` of this part on. Rows come in multiples of [`ROW_UNIT`], apart from the last.
+    fn write_matrix(&self, part: &MatrixPart, row: usize, quants: &[u32], scales: &[u32]) -> Result<()> {
+        self.write(part.quants, part.layout.quant_words_for(row * part.cols as usize), quants)?;
+        match scales {
+            [] => Ok(()),
+            scales => self.write(part.scales, part.layout.scale_words_for(row * part.cols as usize), scales),
+        }
+    }
     /// Reads words back: for tests and tools; costs a submit and a map.
     fn read(&self, buffer: BufferId, offset: usize, words: usize) -> LocalFuture<'_, Result<Vec<u32>>>;
     /// Frees buffers and drops plans made after `mark` (a value of [`Executor::mark`]).
@@ -514,6 +586,8 @@ pub trait Executor {
     fn finish(&self, ticket: Ticket) -> LocalFuture<'_, Result<Vec<u32>>>;
     /// Submits, maps, bytes.
     fn counters(&self) -> Counters;
+    /// How quantised matrices are multiplied.
+    fn arithmetic(&self) -> Arithmetic;
     /// What was frozen at load and decides the bits: device, build, arithmetic, geometry.
     fn fingerprint(&self) -> String;
 }

@@ -6,6 +6,7 @@ use crate::engine::{self, LoadOptions};
 use crate::error::{Error, Result};
 use crate::generation::{self, CancelHandle, Prompt, Request};
 use crate::gpu::{AdapterChoice, GpuExecutor};
+use crate::plan::Arithmetic;
 use crate::plan::Executor;
 use crate::runtime::now_ms;
 use crate::sampling::SamplingParams;
@@ -52,6 +53,7 @@ fn parse<'a, T: Deserialize<'a>>(what: &str, json: &'a str) -> Result<T> {
 struct WebLoadOptions {
     #[serde(default)]
     device: DeviceChoice,
+    arithmetic: Option<Arithmetic>,
     context: Option<usize>,
     speculation: Option<SpeculationConfig>,
 }
@@ -91,7 +93,7 @@ pub struct Engine(engine::Engine);
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a model, and perhaps one that drafts for it. `options` is JSON `{device?, context?, speculation?}`;
+    /// Loads a model, and perhaps one that drafts for it. `options` is JSON `{device?, arithmetic?, context?, speculation?}`;
     /// `on_progress` is called with JSON `{stage, file, loaded_bytes, total_bytes}`.
     pub async fn load(
         model: JsByteSource,
@@ -105,6 +107,7 @@ impl Engine {
             model: source(model),
             draft_model: draft_model.map(source),
             device: options.device,
+            arithmetic: options.arithmetic,
             context: options.context,
             speculation: options.speculation.unwrap_or_default(),
         };

@@ -9,6 +9,7 @@ mod engine;
 use engine::{load, model, request, run};
 use foredraft::engine::{DeviceChoice, LoadOptions};
 use foredraft::generation::Prompt;
+use foredraft::plan::Arithmetic;
 use serde_json::Value;
 
 /// Logits apart: above what 8-bit activations were seen to move.
@@ -17,6 +18,7 @@ const CLEAR: f64 = 0.6;
 fn check(file: &str, key: &str) {
     let mut options = LoadOptions::new(model(file));
     options.device = DeviceChoice::Cpu;
+    options.arithmetic = Some(Arithmetic::F32);
     options.context = Some(256);
     let engine = load(options);
     let fixture: Value = serde_json::from_str(include_str!("fixtures/greedy.json")).expect("valid");

@@ -5,8 +5,9 @@
 #[path = "support/engine.rs"]
 mod engine;
 
-use foredraft::engine::DeviceChoice;
+use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
 use foredraft::generation::Prompt;
+use foredraft::plan::Arithmetic;
 use foredraft::plan::RowStats;
 use foredraft::sampling::SamplingParams;
 use foredraft::speculate::SpeculationConfig;
@@ -171,10 +172,19 @@ fn probabilities_are_truthful() {
     }
 }
 
+/// The model as it was when the answers were recorded: in f32.
+fn recorded_model() -> Engine {
+    let mut options = LoadOptions::new(engine::model("smollm2-135m-instruct.gguf"));
+    options.device = DeviceChoice::Cpu;
+    options.arithmetic = Some(Arithmetic::F32);
+    options.context = Some(1024);
+    engine::load(options)
+}
+
 /// The engine makes the rounds that the replay says: mean acceptance of each within 3 % over its answers.
 #[test]
 fn the_engine_does_as_the_replay_says() {
-    let smollm2 = engine::smollm2(DeviceChoice::Cpu, false);
+    let smollm2 = recorded_model();
     let every = if engine::full() { 1 } else { 8 };
     for name in ["ngram", "suffix", "sam", "suffix+recycling"] {
         let config: SpeculationConfig =
@@ -221,7 +231,7 @@ fn the_recording_is_what_the_model_writes() {
     let mut source = engine::model("smollm2-135m-instruct.gguf");
     let header = block_on(read_header(source.as_mut())).expect("header");
     let template = ChatTemplate::from_metadata(&header.metadata).expect("template").expect("a chat model");
-    let smollm2 = engine::smollm2(DeviceChoice::Cpu, false);
+    let smollm2 = recorded_model();
     let tokenizer = smollm2.tokenizer();
     let special = |token: Option<u32>| token.map_or("", |token| tokenizer.token_text(token));
     let suite: Value = serde_json::from_str(include_str!("prompts/dev.json")).expect("valid");

@@ -238,7 +238,7 @@ fn distribution(row: &[f32], recent: &[u32], sampling: &SamplingParams) -> Vec<f
 fn row_stats_agrees_with_its_twin_and_with_sums_over_the_row() {
     let mut noise = Noise::new(33);
     let [software, cpu] = executors();
-    let hardware: Box<dyn Executor> = Box::new(device::gpu_with(Some(Geometry::HARDWARE)));
+    let hardware: Box<dyn Executor> = Box::new(device::gpu_with(None, Some(Geometry::HARDWARE)));
     let executors = [software, cpu, hardware];
     for vocabulary in [32, 992, 6400] {
         let mut rows: Vec<Vec<f32>> = (0..16)

@@ -78,7 +78,7 @@ fn params_have_the_fields_of_the_host_at_their_offsets() {
         ("ancestors", offset_of!(Params, ancestors)),
         ("nodes", offset_of!(Params, nodes)),
     ];
-    let module = naga::front::wgsl::parse_str(&KernelKey::RmsNorm.wgsl().expect("expands")).expect("parses");
+    let module = naga::front::wgsl::parse_str(&KernelKey::RmsNorm(false).wgsl().expect("expands")).expect("parses");
     let members = module
         .types
         .iter()

@@ -1,26 +1,64 @@
 // Blocks of 32 weights, one layout chosen by its #define; src/weights/format.rs has the words and bits.
-// `load_block(i)` reads the words of block `i` once, `part0` … `part7` decode four weights each: weights 4*w .. 4*w + 4.
+//
+// `load_block(row, b, blocks)` reads the words of block b of a row once. A block has two halves of four words w, four
+// weights each. In quantised layouts `bytes{h}_{w}` gives the quants as signed bytes and `factors{h}` what they are
+// multiplied with and what is added: weight = factors.x * quant + factors.y. `part{h}_{w}` gives four weights.
+// With TEXTURE the matrix lies in two textures of TEXTURE_WIDTH texels a line, four words a texel: quants by block, and
+// scales by block with the words of four neighbouring rows in a texel.
 
 const LOW_NIBBLES: u32 = 0x0f0f0f0fu;
 
+#ifdef TEXTURE
+const TEXTURE_WIDTH: u32 = 2048u;
+
+// (rows, cols/32, words/4) texels
+@group(0) @binding(2) var quants: texture_2d<u32>;
+// (rows/4, cols/32) texels
+@group(0) @binding(3) var scales: texture_2d<u32>;
+
+fn quants_at(i: u32) -> vec4<u32> {
+    return textureLoad(quants, vec2<u32>(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH), 0);
+}
+
+// Words of the four rows that `row` is one of.
+fn scales_of_four(row: u32, b: u32, blocks: u32) -> vec4<u32> {
+    let i = row / 4u * blocks + b;
+    return textureLoad(scales, vec2<u32>(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH), 0);
+}
+
+fn load_block(row: u32, b: u32, blocks: u32) -> Block {
+    return block_at(row * blocks + b, scales_of_four(row, b, blocks)[row % 4u]);
+}
+#endif
+
 #ifdef Q4
+#ifdef TEXTURE
+#else
 // (rows, cols/32) vec4: four words of nibbles
 @group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
 // (rows, cols/32) pack2x16float(scale, min)
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
 
-struct Block { q: vec4<u32>, scale: f32, offset: f32 }
-
-fn load_block(i: u32) -> Block {
-    let s = unpack2x16float(scales[i]);
-    return Block(quants[i], s.x, s.y);
+fn quants_at(i: u32) -> vec4<u32> {
+    return quants[i];
 }
 
-#repeat w 8
-fn part{w}(b: Block) -> vec4<f32> {
-    let q = vec4<f32>(unpack4xU8((b.q[{w}u % 4u] >> (4u * ({w}u / 4u))) & LOW_NIBBLES));
-    return b.scale * q + b.offset;
+fn load_block(row: u32, b: u32, blocks: u32) -> Block {
+    return block_at(row * blocks + b, scales[row * blocks + b]);
 }
+#endif
+
+struct Block { q: vec4<u32>, scale: vec2<f32> }
+
+fn block_at(i: u32, scale: u32) -> Block {
+    return Block(quants_at(i), unpack2x16float(scale));
+}
+
+#repeat h 2
+fn factors{h}(b: Block) -> vec2<f32> { return b.scale; }
+#repeat w 4
+fn bytes{h}_{w}(b: Block) -> u32 { return (b.q[{w}] >> (4u * {h}u)) & LOW_NIBBLES; }
+#end
 #end
 #endif
 
@@ -30,44 +68,54 @@ fn part{w}(b: Block) -> vec4<f32> {
 // (rows, cols/32) pack2x16float(scale, min)
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
 
-struct Block { q: vec4<u32>, high: u32, scale: f32, offset: f32 }
+struct Block { q: vec4<u32>, high: u32, scale: vec2<f32> }
 
-fn load_block(i: u32) -> Block {
-    let s = unpack2x16float(scales[i]);
+fn load_block(row: u32, b: u32, blocks: u32) -> Block {
+    let i = row * blocks + b;
     let at = i * 5u;
-    return Block(vec4<u32>(quants[at], quants[at + 1u], quants[at + 2u], quants[at + 3u]), quants[at + 4u], s.x, s.y);
+    let q = vec4<u32>(quants[at], quants[at + 1u], quants[at + 2u], quants[at + 3u]);
+    return Block(q, quants[at + 4u], unpack2x16float(scales[i]));
 }
 
-#repeat w 8
-fn part{w}(b: Block) -> vec4<f32> {
-    let low = (b.q[{w}u % 4u] >> (4u * ({w}u / 4u))) & LOW_NIBBLES;
-    let high = ((b.high >> {w}u) & 0x01010101u) << 4u;
-    return b.scale * vec4<f32>(unpack4xU8(low | high)) + b.offset;
+#repeat h 2
+fn factors{h}(b: Block) -> vec2<f32> { return b.scale; }
+#repeat w 4
+fn bytes{h}_{w}(b: Block) -> u32 {
+    return ((b.q[{w}] >> (4u * {h}u)) & LOW_NIBBLES) | (((b.high >> (4u * {h}u + {w}u)) & 0x01010101u) << 4u);
 }
+#end
 #end
 #endif
 
 #ifdef Q8
+#ifdef TEXTURE
+#else
 // (rows, cols/32, 2) vec4: eight words of signed bytes
 @group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
 // (rows, cols/32) pack2x16float(scale, 0)
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
 
+fn quants_at(i: u32) -> vec4<u32> {
+    return quants[i];
+}
+
+fn load_block(row: u32, b: u32, blocks: u32) -> Block {
+    return block_at(row * blocks + b, scales[row * blocks + b]);
+}
+#endif
+
 struct Block { q0: vec4<u32>, q1: vec4<u32>, scale: f32 }
 
-fn load_block(i: u32) -> Block {
-    return Block(quants[2u * i], quants[2u * i + 1u], unpack2x16float(scales[i]).x);
+fn block_at(i: u32, scale: u32) -> Block {
+    return Block(quants_at(2u * i), quants_at(2u * i + 1u), unpack2x16float(scale).x);
 }
 
+#repeat h 2
+fn factors{h}(b: Block) -> vec2<f32> { return vec2<f32>(b.scale, 0.0); }
 #repeat w 4
-fn part{w}(b: Block) -> vec4<f32> {
-    return b.scale * vec4<f32>(unpack4xI8(b.q0[{w}]));
-}
+fn bytes{h}_{w}(b: Block) -> u32 { return b.q{h}[{w}]; }
 #end
-fn part4(b: Block) -> vec4<f32> { return b.scale * vec4<f32>(unpack4xI8(b.q1[0])); }
-fn part5(b: Block) -> vec4<f32> { return b.scale * vec4<f32>(unpack4xI8(b.q1[1])); }
-fn part6(b: Block) -> vec4<f32> { return b.scale * vec4<f32>(unpack4xI8(b.q1[2])); }
-fn part7(b: Block) -> vec4<f32> { return b.scale * vec4<f32>(unpack4xI8(b.q1[3])); }
+#end
 #endif
 
 #ifdef Q4K
@@ -76,20 +124,21 @@ fn part7(b: Block) -> vec4<f32> { return b.scale * vec4<f32>(unpack4xI8(b.q1[3])
 // (rows, cols/256, 5): pack2x16float(d, dmin), then a half-word `scale | min << 8` a block
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
 
-struct Block { q: vec4<u32>, scale: f32, offset: f32 }
+struct Block { q: vec4<u32>, scale: vec2<f32> }
 
-fn load_block(i: u32) -> Block {
+fn load_block(row: u32, b: u32, blocks: u32) -> Block {
+    let i = row * blocks + b;
     let at = i / 8u * 5u;
     let d = unpack2x16float(scales[at]);
     let s = scales[at + 1u + i % 8u / 2u] >> (16u * (i % 2u));
-    return Block(quants[i], d.x * f32(s & 0xffu), -(d.y * f32((s >> 8u) & 0xffu)));
+    return Block(quants[i], vec2<f32>(d.x * f32(s & 0xffu), -(d.y * f32((s >> 8u) & 0xffu))));
 }
 
-#repeat w 8
-fn part{w}(b: Block) -> vec4<f32> {
-    let q = vec4<f32>(unpack4xU8((b.q[{w}u % 4u] >> (4u * ({w}u / 4u))) & LOW_NIBBLES));
-    return b.scale * q + b.offset;
-}
+#repeat h 2
+fn factors{h}(b: Block) -> vec2<f32> { return b.scale; }
+#repeat w 4
+fn bytes{h}_{w}(b: Block) -> u32 { return (b.q[{w}] >> (4u * {h}u)) & LOW_NIBBLES; }
+#end
 #end
 #endif
 
@@ -99,23 +148,25 @@ fn part{w}(b: Block) -> vec4<f32> {
 // (rows, cols/256, 5): pack2x16float(d, dmin), then a half-word `scale | min << 8` a block
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
 
-struct Block { q: vec4<u32>, high: u32, scale: f32, offset: f32 }
+struct Block { q: vec4<u32>, high: u32, scale: vec2<f32> }
 
-fn load_block(i: u32) -> Block {
+fn load_block(row: u32, b: u32, blocks: u32) -> Block {
+    let i = row * blocks + b;
     let s_at = i / 8u * 5u;
     let d = unpack2x16float(scales[s_at]);
     let s = scales[s_at + 1u + i % 8u / 2u] >> (16u * (i % 2u));
     let at = i * 5u;
     let q = vec4<u32>(quants[at], quants[at + 1u], quants[at + 2u], quants[at + 3u]);
-    return Block(q, quants[at + 4u], d.x * f32(s & 0xffu), -(d.y * f32((s >> 8u) & 0xffu)));
+    return Block(q, quants[at + 4u], vec2<f32>(d.x * f32(s & 0xffu), -(d.y * f32((s >> 8u) & 0xffu))));
 }
 
-#repeat w 8
-fn part{w}(b: Block) -> vec4<f32> {
-    let low = (b.q[{w}u % 4u] >> (4u * ({w}u / 4u))) & LOW_NIBBLES;
-    let high = ((b.high >> {w}u) & 0x01010101u) << 4u;
-    return b.scale * vec4<f32>(unpack4xU8(low | high)) + b.offset;
+#repeat h 2
+fn factors{h}(b: Block) -> vec2<f32> { return b.scale; }
+#repeat w 4
+fn bytes{h}_{w}(b: Block) -> u32 {
+    return ((b.q[{w}] >> (4u * {h}u)) & LOW_NIBBLES) | (((b.high >> (4u * {h}u + {w}u)) & 0x01010101u) << 4u);
 }
+#end
 #end
 #endif
 
@@ -127,20 +178,36 @@ fn part{w}(b: Block) -> vec4<f32> {
 
 struct Block { q: vec4<u32>, high: vec2<u32>, scales: vec2<f32> }
 
-fn load_block(i: u32) -> Block {
+fn load_block(row: u32, b: u32, blocks: u32) -> Block {
+    let i = row * blocks + b;
     let s_at = i / 8u * 5u;
     let d = unpack2x16float(scales[s_at]).x;
-    let bytes = unpack4xI8(scales[s_at + 1u + i % 8u / 2u] >> (16u * (i % 2u)));
+    let pair = unpack4xI8(scales[s_at + 1u + i % 8u / 2u] >> (16u * (i % 2u)));
     let at = i * 3u;
-    return Block(vec4<u32>(quants[at], quants[at + 1u]), quants[at + 2u], d * vec2<f32>(bytes.xy));
+    return Block(vec4<u32>(quants[at], quants[at + 1u]), quants[at + 2u], d * vec2<f32>(pair.xy));
 }
 
-#repeat w 8
-fn part{w}(b: Block) -> vec4<f32> {
-    let low = (b.q[{w}u % 4u] >> (4u * ({w}u / 4u))) & LOW_NIBBLES;
-    let high = ((b.high[{w}u / 4u] >> (2u * ({w}u % 4u))) & 0x03030303u) << 4u;
-    return b.scales[{w}u / 4u] * (vec4<f32>(unpack4xU8(low | high)) - 32.0);
+#repeat h 2
+fn factors{h}(b: Block) -> vec2<f32> { return vec2<f32>(b.scales[{h}], 0.0); }
+#repeat w 4
+fn bytes{h}_{w}(b: Block) -> u32 {
+    let low = (b.q[{w}] >> (4u * {h}u)) & LOW_NIBBLES;
+    let high = ((b.high[{h}] >> (2u * {w}u)) & 0x03030303u) << 4u;
+    // Less 32 in each byte: no byte borrows from its neighbour, and the sign comes out right.
+    return (((low | high) | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
 }
+#end
+#end
+#endif
+
+#ifdef QUANTS
+#repeat h 2
+#repeat w 4
+fn part{h}_{w}(b: Block) -> vec4<f32> {
+    let f = factors{h}(b);
+    return f.x * vec4<f32>(unpack4xI8(bytes{h}_{w}(b))) + f.y;
+}
+#end
 #end
 #endif
 
@@ -149,12 +216,6 @@ fn part{w}(b: Block) -> vec4<f32> {
 @group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
 // (1) unused
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
-
-struct Block { q0: vec4<u32>, q1: vec4<u32>, q2: vec4<u32>, q3: vec4<u32> }
-
-fn load_block(i: u32) -> Block {
-    return Block(quants[4u * i], quants[4u * i + 1u], quants[4u * i + 2u], quants[4u * i + 3u]);
-}
 
 fn halves(words: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
@@ -167,26 +228,27 @@ fn halves(words: vec2<u32>) -> vec4<f32> {
 // (1) unused
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
 
-struct Block { q0: vec4<u32>, q1: vec4<u32>, q2: vec4<u32>, q3: vec4<u32> }
-
-fn load_block(i: u32) -> Block {
-    return Block(quants[4u * i], quants[4u * i + 1u], quants[4u * i + 2u], quants[4u * i + 3u]);
-}
-
 fn halves(words: vec2<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u));
 }
 #endif
 
 #ifdef HALVES
-fn part0(b: Block) -> vec4<f32> { return halves(b.q0.xy); }
-fn part1(b: Block) -> vec4<f32> { return halves(b.q0.zw); }
-fn part2(b: Block) -> vec4<f32> { return halves(b.q1.xy); }
-fn part3(b: Block) -> vec4<f32> { return halves(b.q1.zw); }
-fn part4(b: Block) -> vec4<f32> { return halves(b.q2.xy); }
-fn part5(b: Block) -> vec4<f32> { return halves(b.q2.zw); }
-fn part6(b: Block) -> vec4<f32> { return halves(b.q3.xy); }
-fn part7(b: Block) -> vec4<f32> { return halves(b.q3.zw); }
+struct Block { q0: vec4<u32>, q1: vec4<u32>, q2: vec4<u32>, q3: vec4<u32> }
+
+fn load_block(row: u32, b: u32, blocks: u32) -> Block {
+    let at = 4u * (row * blocks + b);
+    return Block(quants[at], quants[at + 1u], quants[at + 2u], quants[at + 3u]);
+}
+
+fn part0_0(b: Block) -> vec4<f32> { return halves(b.q0.xy); }
+fn part0_1(b: Block) -> vec4<f32> { return halves(b.q0.zw); }
+fn part0_2(b: Block) -> vec4<f32> { return halves(b.q1.xy); }
+fn part0_3(b: Block) -> vec4<f32> { return halves(b.q1.zw); }
+fn part1_0(b: Block) -> vec4<f32> { return halves(b.q2.xy); }
+fn part1_1(b: Block) -> vec4<f32> { return halves(b.q2.zw); }
+fn part1_2(b: Block) -> vec4<f32> { return halves(b.q3.xy); }
+fn part1_3(b: Block) -> vec4<f32> { return halves(b.q3.zw); }
 #endif
 
 #ifdef F32
@@ -197,13 +259,13 @@ fn part7(b: Block) -> vec4<f32> { return halves(b.q3.zw); }
 
 struct Block { at: u32 }
 
-fn load_block(i: u32) -> Block {
-    return Block(8u * i);
+fn load_block(row: u32, b: u32, blocks: u32) -> Block {
+    return Block(8u * (row * blocks + b));
 }
 
-#repeat w 8
-fn part{w}(b: Block) -> vec4<f32> {
-    return quants[b.at + {w}u];
-}
+#repeat h 2
+#repeat w 4
+fn part{h}_{w}(b: Block) -> vec4<f32> { return quants[b.at + 4u * {h}u + {w}u]; }
+#end
 #end
 #endif

@@ -135,7 +135,11 @@ fn median(times: &mut [f64]) -> f64 {
 
 impl Display for Profile {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{}: {}; an empty round trip takes {:.2} ms", self.device.kind, self.device.name, self.round_trip_ms)?;
+        writeln!(
+            f,
+            "{}: {}; an empty round trip takes {:.2} ms",
+            self.device.kind, self.device.name, self.round_trip_ms
+        )?;
         let mut one = None;
         for pass in &self.passes {
             if pass.columns == 1 {

@@ -4,7 +4,6 @@ use super::models::{ModelArgs, SamplingArgs, load, open};
 use super::output::{out, print_json, read_json, write_json};
 use clap::Args;
 use foredraft::bench::{Arm, Options, Progress, Report, Suite, Trace, replay, run};
-use foredraft::engine::LoadOptions;
 use foredraft::error::Result;
 use foredraft::speculate::cost::CostModel;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -89,9 +88,8 @@ pub(super) async fn bench(args: Bench) -> Result<ExitCode> {
 }
 
 async fn measure(args: &Bench, suite: &Suite, options: &Options) -> Result<Report> {
-    let mut load_options = LoadOptions::new(open(&args.model.model)?);
+    let mut load_options = args.model.options()?;
     load_options.draft_model = args.draft_model.as_deref().map(open).transpose()?;
-    load_options.device = args.model.device.into();
     load_options.context = args.context;
     let engine = load(load_options).await?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };

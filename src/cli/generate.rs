@@ -3,7 +3,6 @@
 use super::models::{ModelArgs, SamplingArgs, load, open};
 use super::output::{out, print_json, read_bytes, read_json, read_text, replace_file, say};
 use clap::Args;
-use foredraft::engine::LoadOptions;
 use foredraft::error::{Error, Result};
 use foredraft::generation::{Prompt, Request};
 use foredraft::speculate::SpeculationConfig;
@@ -61,9 +60,8 @@ pub(super) async fn generate(args: Generate) -> Result<()> {
     let mut speculation: SpeculationConfig = args.speculation.parse()?;
     speculation.corpus = args.corpus.as_deref().map(read_text).transpose()?;
     let sampling = args.sampling.params()?;
-    let mut options = LoadOptions::new(open(&args.model.model)?);
+    let mut options = args.model.options()?;
     options.draft_model = args.draft_model.as_deref().map(open).transpose()?;
-    options.device = args.model.device.into();
     options.context = args.context;
     options.speculation = speculation;
     let engine = load(options).await?;

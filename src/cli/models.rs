@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions, Progress};
 use foredraft::error::Result;
+use foredraft::plan::Arithmetic;
 use foredraft::sampling::SamplingParams;
 use foredraft::store::ByteSource;
 use foredraft::store::catalog::{DEFAULT_MODEL, ModelRef};
@@ -20,6 +21,32 @@ pub(super) struct ModelArgs {
     /// Where to run: a hardware GPU, else the CPU; `gpu` takes a GPU in software too.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub(super) device: Device,
+    /// How quantised matrices are multiplied: with vectors in f32, or faster with vectors rounded to signed bytes; `auto` is
+    /// q8 on CPUs and GPUs in software, f32 on GPUs in hardware.
+    #[arg(long, value_enum, default_value_t = ArithmeticArg::Auto)]
+    pub(super) arithmetic: ArithmeticArg,
+}
+
+/// How to multiply.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum ArithmeticArg {
+    Auto,
+    F32,
+    Q8,
+}
+
+impl ModelArgs {
+    /// Options to load the model with.
+    pub(super) fn options(&self) -> Result<LoadOptions> {
+        let mut options = LoadOptions::new(open(&self.model)?);
+        options.device = self.device.into();
+        options.arithmetic = match self.arithmetic {
+            ArithmeticArg::Auto => None,
+            ArithmeticArg::F32 => Some(Arithmetic::F32),
+            ArithmeticArg::Q8 => Some(Arithmetic::Q8),
+        };
+        Ok(options)
+    }
 }
 
 /// Where to run.

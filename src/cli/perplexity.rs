@@ -1,9 +1,8 @@
 //! `perplexity`: scores a text.
 
-use super::models::{ModelArgs, load, open};
+use super::models::{ModelArgs, load};
 use super::output::{print_json, read_text, say};
 use clap::Args;
-use foredraft::engine::LoadOptions;
 use foredraft::error::Result;
 use std::path::PathBuf;
 
@@ -26,8 +25,7 @@ pub(super) struct PerplexityArgs {
 /// Runs it.
 pub(super) async fn perplexity(args: PerplexityArgs) -> Result<()> {
     let text = read_text(&args.file)?;
-    let mut options = LoadOptions::new(open(&args.model.model)?);
-    options.device = args.model.device.into();
+    let mut options = args.model.options()?;
     options.context = Some(args.context);
     let engine = load(options).await?;
     let result = foredraft::perplexity::perplexity(&engine, &text, args.context).await?;

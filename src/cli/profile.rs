@@ -1,10 +1,9 @@
 //! `profile`: where the time of a pass goes on this device, and what verifying k columns costs.
 
-use super::models::{ModelArgs, load, open};
+use super::models::{ModelArgs, load};
 use super::output::{out, print_json};
 use clap::Args;
 use foredraft::bench::profile;
-use foredraft::engine::LoadOptions;
 use foredraft::error::Result;
 
 /// Its options.
@@ -28,9 +27,7 @@ pub(super) struct ProfileArgs {
 
 /// Runs it.
 pub(super) async fn profile_command(args: ProfileArgs) -> Result<()> {
-    let mut options = LoadOptions::new(open(&args.model.model)?);
-    options.device = args.model.device.into();
-    let engine = load(options).await?;
+    let engine = load(args.model.options()?).await?;
     let columns: Vec<usize> = args.columns.iter().map(|&columns| columns.into()).collect();
     let found = profile(&engine, &columns, &args.context, args.repeats).await?;
     if args.json { print_json(&found) } else { out(format_args!("{found}")) }

@@ -1,18 +1,21 @@
 //! Twin of `shaders/activation.wgsl`.
 
 use super::Buffers;
-use crate::plan::{BufferId, Gate, Params};
+use super::quantise::put;
+use crate::plan::{BufferId, Gate, Params, Vector};
 
 /// `out[c][i] = gate(x[c][i]) * x[c][width + i]`
-pub(super) fn activation(x: BufferId, out: BufferId, width: u32, gate: Gate, params: &Params, buffers: &mut Buffers) {
+pub(super) fn activation(x: BufferId, out: Vector, width: u32, gate: Gate, params: &Params, buffers: &mut Buffers) {
     let width = width as usize;
-    buffers.with_floats(out, |out, buffers| {
+    let mut gated = vec![0.0f32; width];
+    buffers.with_words(out.buffer(), |words, buffers| {
         let x = buffers.floats(x);
         for column in 0..params.live_cols as usize {
             let (gates, ups) = x[column * 2 * width..][..2 * width].split_at(width);
-            for ((out, &gate_value), &up) in out[column * width..][..width].iter_mut().zip(gates).zip(ups) {
-                *out = apply(gate, gate_value) * up;
+            for ((value, &gate_value), &up) in gated.iter_mut().zip(gates).zip(ups) {
+                *value = apply(gate, gate_value) * up;
             }
+            put(out, words, column, &gated);
         }
     });
 }

@@ -64,11 +64,16 @@ impl Buffers {
         self.words_mut(id)[offset..offset + words.len()].copy_from_slice(words);
     }
 
-    /// Lends out a buffer's floats while the others stay readable.
-    pub fn with_floats<T>(&mut self, id: BufferId, work: impl FnOnce(&mut [f32], &Buffers) -> T) -> T {
+    /// Lends out a buffer's words while the others stay readable.
+    pub fn with_words<T>(&mut self, id: BufferId, work: impl FnOnce(&mut [u32], &Buffers) -> T) -> T {
         let mut taken = std::mem::take(&mut self.all[id.0 as usize]);
-        let result = work(bytemuck::cast_slice_mut(&mut taken), self);
+        let result = work(&mut taken, self);
         self.all[id.0 as usize] = taken;
         result
+    }
+
+    /// Lends out a buffer's floats while the others stay readable.
+    pub fn with_floats<T>(&mut self, id: BufferId, work: impl FnOnce(&mut [f32], &Buffers) -> T) -> T {
+        self.with_words(id, |words, buffers| work(bytemuck::cast_slice_mut(words), buffers))
     }
 }

@@ -1,10 +1,10 @@
 //! Twin of `shaders/matvec.wgsl`.
 
 use super::{Buffers, simd};
-use crate::plan::{BufferId, Columns, MAX_COLUMNS, MatrixPart, Params};
+use crate::plan::{BufferId, Columns, MAX_COLUMNS, MatrixPart, Params, Q8_WORDS, Vector};
 use crate::runtime::parallel_chunks;
 use crate::weights::decode::{Decode, VisitBlock};
-use crate::weights::format::BLOCK;
+use crate::weights::format::{BLOCK, Layout};
 
 /// Rows that one task computes: enough work to be worth a task.
 const ROWS_PER_TASK: usize = 32;
@@ -24,7 +24,7 @@ pub(super) struct Target {
 /// `out[c][offset + first_row + r] (+)= sum_k weight[r][k] * x[c][k]`
 pub(super) fn matvec(
     weight: &MatrixPart,
-    x: BufferId,
+    x: Vector,
     target: &Target,
     columns: Columns,
     params: &Params,
@@ -39,14 +39,15 @@ pub(super) fn matvec(
         let rows_in = simd::Rows {
             quants: buffers.words(weight.quants),
             scales: buffers.words(weight.scales),
-            x: &buffers.floats(x)[..count * cols],
+            x: &buffers.words(x.buffer())[..count * x.words(cols)],
             cols,
             count,
         };
+        let quantised = matches!(x, Vector::Q8(_));
         // (rows, count): a task owns whole rows; they are put in their columns afterwards.
         let mut products = vec![0.0f32; rows * count];
         parallel_chunks(&mut products, ROWS_PER_TASK * count, |task, products| {
-            simd::matvec_rows(weight.layout, &rows_in, task * ROWS_PER_TASK, products);
+            simd::matvec_rows(weight.layout, quantised, &rows_in, task * ROWS_PER_TASK, products);
         });
         let first = (target.offset + weight.first_row) as usize;
         for column in 0..count {
@@ -59,7 +60,7 @@ pub(super) fn matvec(
     });
 }
 
-/// Rows `first_row ..` of the product, `(rows, count)`. Every weight is decoded once for all columns; a column sums in
+/// Rows `first_row ..` of the product with floats, `(rows, count)`. Every weight is decoded once for all columns; a column sums in
 /// 8 lanes, block by block, whatever `count` is.
 #[inline(always)]
 pub(super) fn rows<D: Decode>(input: &simd::Rows<'_>, first_row: usize, products: &mut [f32]) {
@@ -75,7 +76,7 @@ pub(super) fn rows<D: Decode>(input: &simd::Rows<'_>, first_row: usize, products
 fn rows_of<D: Decode, const MAX: usize>(input: &simd::Rows<'_>, count: usize, first_row: usize, products: &mut [f32]) {
     let blocks = input.cols / BLOCK;
     for (row, products) in products.chunks_exact_mut(count).enumerate() {
-        let mut sums = Sums { x: input.x, cols: input.cols, count, lanes: [[0.0f32; 8]; MAX] };
+        let mut sums = Sums { x: bytemuck::cast_slice(input.x), cols: input.cols, count, lanes: [[0.0f32; 8]; MAX] };
         D::row(input.quants, input.scales, (first_row + row) * blocks, blocks, &mut sums);
         for (product, l) in products.iter_mut().zip(&sums.lanes) {
             *product = ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
@@ -101,5 +102,80 @@ impl<const MAX: usize> VisitBlock for Sums<'_, MAX> {
                     + (weights[16 + l] * x[16 + l] + weights[24 + l] * x[24 + l]);
             }
         }
+    }
+}
+
+/// Rows `first_row ..` of the product with quantised vectors, `(rows, count)`. Sums of four products are integers and exact;
+/// a column adds them up in 8 lanes, block by block, whatever `count` is.
+#[inline(always)]
+pub(super) fn rows_q8<D: Decode, S: simd::Dot>(input: &simd::Rows<'_>, first_row: usize, products: &mut [f32]) {
+    let count = input.count;
+    for (row, products) in products.chunks_exact_mut(count).enumerate() {
+        // Counts known to the compiler keep their sums in registers; decoding a row again for the next eight is cheap.
+        let mut first = 0;
+        while count - first >= 8 {
+            row_q8::<D, S, 8>(input, first, first_row + row, products);
+            first += 8;
+        }
+        if count - first >= 4 {
+            row_q8::<D, S, 4>(input, first, first_row + row, products);
+            first += 4;
+        }
+        if count - first >= 2 {
+            row_q8::<D, S, 2>(input, first, first_row + row, products);
+            first += 2;
+        }
+        if count > first {
+            row_q8::<D, S, 1>(input, first, first_row + row, products);
+        }
+    }
+}
+
+/// `COUNT` columns from `column` of one row.
+#[inline(always)]
+fn row_q8<D: Decode, S: simd::Dot, const COUNT: usize>(
+    input: &simd::Rows<'_>,
+    column: usize,
+    row: usize,
+    products: &mut [f32],
+) {
+    let blocks = input.cols / BLOCK;
+    let x: [&[[u32; Q8_WORDS]]; COUNT] =
+        std::array::from_fn(|c| &input.x.as_chunks::<Q8_WORDS>().0[(column + c) * blocks..][..blocks]);
+    let first = row * blocks;
+    let mut lanes = [S::ZERO; COUNT];
+    let mut offsets = [0.0f32; COUNT];
+    let mut done = 0;
+    while done < blocks {
+        let some = (blocks - done).min(8);
+        let mut factors = [[0.0f32; 8]; 2];
+        if some == 8 {
+            factors = D::factors_of_eight(input.scales, first + done);
+        } else {
+            let [one, two] = &mut factors;
+            for (j, (one, two)) in one.iter_mut().zip(two).enumerate().take(some) {
+                (*one, *two) = D::factors(input.scales, first + done + j);
+            }
+        }
+        for (j, (one, two)) in factors[0].into_iter().zip(factors[1]).enumerate().take(some) {
+            let weights = S::weights(&D::bytes(input.quants, first + done + j));
+            for ((lanes, offset), x) in lanes.iter_mut().zip(&mut offsets).zip(&x) {
+                let x = &x[done + j];
+                let scale = f32::from_bits(x[8]);
+                let halves = match D::LAYOUT {
+                    Layout::Q6K => [one * scale, two * scale],
+                    _ => [one * scale; 2],
+                };
+                S::add(lanes, weights, bytemuck::cast_ref(x.first_chunk::<8>().expect("12 words")), halves);
+                if D::LAYOUT != Layout::Q6K {
+                    *offset += two * f32::from_bits(x[9]);
+                }
+            }
+        }
+        done += 8;
+    }
+    for ((product, lanes), offset) in products[column..].iter_mut().zip(lanes).zip(offsets) {
+        let l = S::to_array(lanes);
+        *product = (((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))) + offset;
     }
 }

@@ -10,6 +10,7 @@ mod buffers;
 mod compact;
 mod embed;
 mod matvec;
+mod quantise;
 mod rms_norm;
 mod rope_kv;
 mod row_stats;
@@ -20,7 +21,8 @@ pub use buffers::Buffers;
 
 use crate::error::{Error, Result};
 use crate::plan::{
-    BufferId, Counters, DeviceInfo, Executor, Limits, Params, Plan, PlanId, Step, Submission, TOKENS_WORDS, Ticket,
+    Arithmetic, BufferId, Counters, DeviceInfo, Executor, Limits, Params, Plan, PlanId, Step, Submission, TOKENS_WORDS,
+    Ticket,
 };
 use crate::runtime;
 use crate::sampling::MAX_LOGIT_BIAS;
@@ -69,6 +71,7 @@ pub fn run_step(step: &Step, params: &Params, buffers: &mut Buffers) {
 
 /// Plans in plain Rust, on all cores natively, on one in a browser.
 pub struct CpuExecutor {
+    arithmetic: Arithmetic,
     buffers: RefCell<Buffers>,
     plans: RefCell<Vec<Plan>>,
     queue: RefCell<VecDeque<(u64, Submission)>>,
@@ -84,6 +87,7 @@ impl Default for CpuExecutor {
         buffers.alloc(TOKENS_WORDS);
         buffers.alloc(2 * MAX_LOGIT_BIAS);
         CpuExecutor {
+            arithmetic: Arithmetic::Q8,
             buffers: RefCell::new(buffers),
             plans: RefCell::default(),
             queue: RefCell::default(),
@@ -96,6 +100,11 @@ impl Default for CpuExecutor {
 }
 
 impl CpuExecutor {
+    /// With an arithmetic given; the default is [`Arithmetic::Q8`].
+    pub fn with(arithmetic: Arithmetic) -> CpuExecutor {
+        CpuExecutor { arithmetic, ..CpuExecutor::default() }
+    }
+
     async fn run(&self, submission: Submission) -> Result<Vec<u32>> {
         for (offset, tokens) in &submission.tokens {
             self.buffers.borrow_mut().write(BufferId::TOKENS, *offset, tokens);
@@ -198,7 +207,11 @@ impl Executor for CpuExecutor {
         Counters { submits, maps, allocated_bytes: self.buffers.borrow().bytes() }
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
     fn fingerprint(&self) -> String {
-        format!("foredraft-{}/cpu/{}/f32", env!("CARGO_PKG_VERSION"), simd::name())
+        format!("foredraft-{}/cpu/{}/{}", env!("CARGO_PKG_VERSION"), simd::name(), self.arithmetic.name())
     }
 }

@@ -1,9 +1,11 @@
 //! Buffers of the executor: allocation, writes, reads.
 
 use super::GpuExecutor;
+use super::kernels::TEXTURE_WIDTH;
 use super::poll::Signal;
 use crate::error::{Error, Result};
-use crate::plan::BufferId;
+use crate::plan::{BufferId, MatrixPart};
+use crate::weights::format::{BLOCK, Layout};
 
 /// Bytes written before the device is made to take them over, so that a model does not pile up in staging memory.
 const SETTLE_BYTES: u64 = 64 << 20;
@@ -11,8 +13,34 @@ const SETTLE_BYTES: u64 = 64 << 20;
 /// A buffer and what to call it.
 pub(super) struct Slot {
     pub(super) label: String,
-    pub(super) buffer: wgpu::Buffer,
+    pub(super) memory: Memory,
     pub(super) words: u64,
+}
+
+/// What words lie in.
+pub(super) enum Memory {
+    /// Any words.
+    Buffer(wgpu::Buffer),
+    /// Words of a matrix.
+    Texture(wgpu::Texture),
+}
+
+impl Slot {
+    /// The buffer, where it is one.
+    pub(super) fn buffer(&self) -> Result<&wgpu::Buffer> {
+        match &self.memory {
+            Memory::Buffer(buffer) => Ok(buffer),
+            Memory::Texture(_) => Err(Error::Gpu { reason: format!("{} is a texture", self.label) }),
+        }
+    }
+
+    /// The texture, where it is one.
+    pub(super) const fn texture(&self) -> Option<&wgpu::Texture> {
+        match &self.memory {
+            Memory::Buffer(_) => None,
+            Memory::Texture(texture) => Some(texture),
+        }
+    }
 }
 
 impl GpuExecutor {
@@ -30,9 +58,107 @@ impl GpuExecutor {
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: bytes,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::UNIFORM
+                | wgpu::BufferUsages::COPY_DST
+                | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
+        self.keep(label, Memory::Buffer(buffer), bytes)
+    }
+
+    /// Two textures for a matrix: quants, then scales of four rows a texel; `None` where they would be too high.
+    pub(super) fn alloc_textures(
+        &self,
+        label: &str,
+        layout: Layout,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Option<[BufferId; 2]>> {
+        self.faults.check()?;
+        let blocks = cols / BLOCK;
+        let texels = [rows * blocks * layout.quant_words() / 4, rows.div_ceil(4) * blocks];
+        let lines = texels.map(|texels| texels.div_ceil(TEXTURE_WIDTH as usize).max(1) as u64);
+        if lines.iter().any(|&lines| lines > u64::from(self.device.limits().max_texture_dimension_2d)) {
+            return Ok(None);
+        }
+        let make = |lines: u64, what: &str| {
+            let label = format!("{label} {what}");
+            let size = wgpu::Extent3d { width: TEXTURE_WIDTH, height: lines as u32, depth_or_array_layers: 1 };
+            let texture = self.device.create_texture(&wgpu::TextureDescriptor {
+                label: Some(&label),
+                size,
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format: wgpu::TextureFormat::Rgba32Uint,
+                usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+                view_formats: &[],
+            });
+            self.keep(&label, Memory::Texture(texture), lines * u64::from(TEXTURE_WIDTH) * 16)
+        };
+        Ok(Some([make(lines[0], "quants")?, make(lines[1], "scales")?]))
+    }
+
+    /// Writes whole texels from `first` on, line by line.
+    pub(super) fn write_texels(&self, texture: &wgpu::Texture, first: usize, words: &[u32]) {
+        let width = TEXTURE_WIDTH as usize;
+        let (mut at, mut rest) = (first, words);
+        while !rest.is_empty() {
+            // The rest of a line, or whole lines, or the start of one.
+            let (x, y) = (at % width, at / width);
+            let texels = rest.len() / 4;
+            let (columns, lines) =
+                if x > 0 || texels < width { (texels.min(width - x), 1) } else { (width, texels / width) };
+            let (now, later) = rest.split_at(columns * lines * 4);
+            let origin = wgpu::Origin3d { x: x as u32, y: y as u32, z: 0 };
+            self.queue.write_texture(
+                wgpu::TexelCopyTextureInfo { texture, mip_level: 0, origin, aspect: wgpu::TextureAspect::All },
+                bytemuck::cast_slice(now),
+                wgpu::TexelCopyBufferLayout {
+                    offset: 0,
+                    bytes_per_row: Some(columns as u32 * 16),
+                    rows_per_image: None,
+                },
+                wgpu::Extent3d { width: columns as u32, height: lines as u32, depth_or_array_layers: 1 },
+            );
+            at += columns * lines;
+            rest = later;
+        }
+    }
+
+    /// Writes rows of a matrix that lies in textures. `row` is a multiple of 4, and so is the number of rows unless they are
+    /// the last.
+    pub(super) fn write_textures(&self, part: &MatrixPart, row: usize, quants: &[u32], scales: &[u32]) -> Result<()> {
+        self.faults.check()?;
+        let blocks = part.cols as usize / BLOCK;
+        let rows = scales.len() / blocks;
+        let whole = row.is_multiple_of(4) && (rows.is_multiple_of(4) || row + rows == part.rows as usize);
+        if !whole || row + rows > part.rows as usize || quants.len() != rows * blocks * part.layout.quant_words() {
+            return Err(Error::Gpu { reason: format!("rows {row} + {rows} of {}: expected fours", part.rows) });
+        }
+        // (rows/4, blocks, 4)
+        let mut fours = vec![0u32; rows.div_ceil(4) * blocks * 4];
+        for (at, &word) in scales.iter().enumerate() {
+            let (row, block) = (at / blocks, at % blocks);
+            fours[(row / 4 * blocks + block) * 4 + row % 4] = word;
+        }
+        let textures = [part.quants, part.scales].map(|id| {
+            let buffers = self.buffers.borrow();
+            buffers.get(id.0 as usize).and_then(|slot| slot.texture().cloned())
+        });
+        let [Some(quant_texture), Some(scale_texture)] = textures else {
+            return Err(Error::Gpu {
+                reason: format!("buffers {} and {} are no textures", part.quants.0, part.scales.0),
+            });
+        };
+        self.write_texels(&quant_texture, row * blocks * part.layout.quant_words() / 4, quants);
+        self.write_texels(&scale_texture, row / 4 * blocks, &fours);
+        self.settle(quants.len() + fours.len())
+    }
+
+    /// Notes a new buffer or texture, unless the device could not make it.
+    fn keep(&self, label: &str, memory: Memory, bytes: u64) -> Result<BufferId> {
         match self.faults.check() {
             Ok(()) => {}
             Err(Error::OutOfMemory { device, plan }) => {
@@ -44,7 +170,7 @@ impl GpuExecutor {
         }
         self.count(|counters| counters.allocated_bytes += bytes);
         let mut buffers = self.buffers.borrow_mut();
-        buffers.push(Slot { label: label.to_owned(), buffer, words: bytes / 4 });
+        buffers.push(Slot { label: label.to_owned(), memory, words: bytes / 4 });
         Ok(BufferId(buffers.len() as u32 - 1))
     }
 
@@ -59,14 +185,19 @@ impl GpuExecutor {
                 reason: format!("buffer {}: words {offset} + {words}, it has {}", slot.label, slot.words),
             });
         }
-        Ok(slot.buffer.clone())
+        Ok(slot.buffer()?.clone())
     }
 
     pub(super) fn write_buffer(&self, buffer: BufferId, offset: usize, words: &[u32]) -> Result<()> {
         self.faults.check()?;
         let target = self.range(buffer, offset, words.len())?;
         self.queue.write_buffer(&target, offset as u64 * 4, bytemuck::cast_slice(words));
-        let unsettled = self.unsettled_bytes.get() + words.len() as u64 * 4;
+        self.settle(words.len())
+    }
+
+    /// After writing some words: lets the device take over what piled up.
+    fn settle(&self, words: usize) -> Result<()> {
+        let unsettled = self.unsettled_bytes.get() + words as u64 * 4;
         if unsettled >= SETTLE_BYTES {
             self.waiter().settle_writes();
             self.unsettled_bytes.set(0);
@@ -131,7 +262,10 @@ impl GpuExecutor {
         let mut buffers = self.buffers.borrow_mut();
         let keep = keep.clamp(2.min(buffers.len()), buffers.len());
         for slot in buffers.drain(keep..) {
-            slot.buffer.destroy();
+            match &slot.memory {
+                Memory::Buffer(buffer) => buffer.destroy(),
+                Memory::Texture(texture) => texture.destroy(),
+            }
             self.count(|counters| counters.allocated_bytes -= slot.words * 4);
         }
     }

@@ -1,7 +1,7 @@
 //! The kernels: their texts, the permutations there are of each, and what the host must know of them, read from the text.
 
 use super::preprocess::{Defines, preprocess};
-use crate::plan::{Gate, KV_CHUNK, ROW_STATS_WORDS, TOP};
+use crate::plan::{Gate, KV_CHUNK, MAX_COLUMNS, ROW_STATS_WORDS, TOP, UNIFORM_WORDS};
 use crate::weights::format::Layout;
 
 macro_rules! kernels {
@@ -59,17 +59,25 @@ const fn u32_after(text: &str, marker: &str) -> u32 {
 
 /// Blocks of 32 weights that one workgroup of `embed` decodes.
 pub(super) const EMBED_WORKGROUP: u32 = u32_after(Kernel::Embed.source(), "const WORKGROUP: u32 = ");
-/// Elements that one workgroup of `activation` computes.
+/// Blocks of 32 elements that one workgroup of `activation` computes.
 pub(super) const ACTIVATION_WORKGROUP: u32 = u32_after(Kernel::Activation.source(), "const WORKGROUP: u32 = ");
 /// Words of a slot that one workgroup of `compact` moves.
 pub(super) const COMPACT_WORKGROUP: u32 = u32_after(Kernel::Compact.source(), "const WORKGROUP: u32 = ");
 /// Largest head that the attention kernels have room for.
-pub(super) const MAX_HEAD_DIM: u32 = u32_after(Kernel::Attention.source(), "const MAX_HEAD_DIM: u32 = ");
+pub(super) const MAX_HEAD_DIM: u32 = u32_after(Kernel::AttentionCombine.source(), "const MAX_HEAD_DIM: u32 = ");
+/// Rows, each a column and a head, that one workgroup of `attention` computes.
+pub(super) const ATTENTION_ROWS: u32 = u32_after(Kernel::Attention.source(), "const ROWS: u32 = ");
+/// Texels of a line of the textures that matrices lie in.
+pub(super) const TEXTURE_WIDTH: u32 =
+    u32_after(include_str!("../../shaders/shared/layouts.wgsl"), "const TEXTURE_WIDTH: u32 = ");
 
 const _: () = {
     assert!(u32_after(Kernel::Attention.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "attention.wgsl");
+    assert!(
+        u32_after(Kernel::Attention.source(), "const MAX_COLUMNS: u32 = ") as usize == MAX_COLUMNS,
+        "attention.wgsl"
+    );
     assert!(u32_after(Kernel::AttentionCombine.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "combine");
-    assert!(u32_after(Kernel::RopeKv.source(), "const MAX_HEAD_DIM: u32 = ") == MAX_HEAD_DIM, "rope_kv.wgsl");
     let recent = u32_after(Kernel::Sample.source(), "const MAX_RECENT: u32 = ");
     assert!(recent as usize == crate::sampling::MAX_PENALTY_TOKENS, "sample.wgsl");
     assert!(u32_after(Kernel::RowStats.source(), "const TOP: u32 = ") as usize == TOP, "row_stats.wgsl");
@@ -87,42 +95,74 @@ pub struct Geometry {
     pub lanes: u32,
     /// Rows a thread works on.
     pub rows: u32,
+    /// Whether products of bytes are made by `dot4I8Packed` or, with the same bits, of floats.
+    pub dot4: bool,
+    /// Whether matrices lie in textures where their layout allows it; `rows` is then a multiple of 4.
+    pub texture: bool,
+    /// Whether vectors that fit are bound as uniforms.
+    pub uniform: bool,
     /// Threads that share a row of logits in `sample` and `row_stats`.
     pub sample_threads: u32,
 }
 
 impl Geometry {
     /// Emulated threads: each works alone, without barriers, and re-uses what it loads over rows, since loads are what
-    /// costs there. On lavapipe, 1536 x 576 in Q4, 8 rows against 4 and 2: 10 / 9 / 7.5 GFLOP/s for 1 column and
-    /// 22 / 14 / 9 for 8; with 16 rows 10 and 28, but a kernel takes seconds to compile. Small workgroups spread small
-    /// matrices over the cores and cost nothing.
-    pub const SOFTWARE: Geometry = Geometry { workgroup: 8, lanes: 1, rows: 8, sample_threads: 64 };
+    /// costs there. llvmpipe loads a storage buffer lane by lane through the stack, some 22 cycles a word, but gathers from
+    /// uniforms and textures in a few: 30 mat-vecs of 3072 x 576 in Q4 with 1 and 8 columns took 44 and 131 ms from
+    /// buffers, 23 ms with matrices in textures, 15 and 52 ms with four rows' scales in a texel and vectors as uniforms.
+    /// Products as floats against dot4I8Packed: 15.9 and 51 against 15.1 and 60 ms. Small workgroups spread small matrices
+    /// over the cores and cost nothing.
+    pub const SOFTWARE: Geometry =
+        Geometry { workgroup: 8, lanes: 1, rows: 8, dot4: false, texture: true, uniform: true, sample_threads: 64 };
     /// Threads in hardware: neighbours share a row, so that their loads are neighbours too.
-    pub const HARDWARE: Geometry = Geometry { workgroup: 64, lanes: 32, rows: 2, sample_threads: 256 };
+    pub const HARDWARE: Geometry =
+        Geometry { workgroup: 64, lanes: 32, rows: 2, dot4: true, texture: false, uniform: false, sample_threads: 256 };
 
     /// Rows that one workgroup computes.
     pub const fn rows_per_workgroup(&self) -> u32 {
         self.workgroup / self.lanes * self.rows
     }
+
+    /// Whether matrices of a layout lie in textures: those whose blocks are whole texels, with a word of scales each.
+    pub const fn lies_in_texture(&self, layout: Layout) -> bool {
+        self.texture && self.rows.is_multiple_of(4) && matches!(layout, Layout::Q4 | Layout::Q8)
+    }
+}
+
+/// A permutation of `matvec`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MatvecKey {
+    /// Of the matrix.
+    pub layout: Layout,
+    /// Columns computed at once.
+    pub cols: u32,
+    /// The vector is quantised.
+    pub quantised: bool,
+    /// The matrix lies in textures.
+    pub texture: bool,
+    /// The vector is bound as a uniform.
+    pub uniform: bool,
+    /// How it is cut.
+    pub geometry: Geometry,
 }
 
 /// A permutation of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KernelKey {
-    /// By the layout of the matrix.
-    Embed(Layout),
-    /// One text.
-    RmsNorm,
-    /// By the layout of the matrix, the columns computed at once, and the geometry.
-    Matvec(Layout, u32, Geometry),
+    /// By the layout of the matrix, and whether it lies in textures.
+    Embed(Layout, bool),
+    /// Whether it quantises.
+    RmsNorm(bool),
+    /// See there.
+    Matvec(MatvecKey),
     /// One text.
     RopeKv,
-    /// One text.
-    Attention,
-    /// One text.
-    AttentionCombine,
-    /// `true` for SiLU, `false` for GELU.
-    Activation(bool),
+    /// Whether queries are bound as a uniform.
+    Attention(bool),
+    /// Whether it quantises.
+    AttentionCombine(bool),
+    /// `true` for SiLU, `false` for GELU; whether it quantises.
+    Activation(bool, bool),
     /// By the threads that share a row.
     Sample(u32),
     /// By the threads that share a row.
@@ -133,20 +173,20 @@ pub enum KernelKey {
 
 impl KernelKey {
     /// Key of an activation.
-    pub const fn activation(gate: Gate) -> KernelKey {
-        KernelKey::Activation(matches!(gate, Gate::Silu))
+    pub const fn activation(gate: Gate, quantised: bool) -> KernelKey {
+        KernelKey::Activation(matches!(gate, Gate::Silu), quantised)
     }
 
     /// The file.
     pub const fn kernel(self) -> Kernel {
         match self {
-            KernelKey::Embed(_) => Kernel::Embed,
-            KernelKey::RmsNorm => Kernel::RmsNorm,
-            KernelKey::Matvec(..) => Kernel::Matvec,
+            KernelKey::Embed(..) => Kernel::Embed,
+            KernelKey::RmsNorm(_) => Kernel::RmsNorm,
+            KernelKey::Matvec(_) => Kernel::Matvec,
             KernelKey::RopeKv => Kernel::RopeKv,
-            KernelKey::Attention => Kernel::Attention,
-            KernelKey::AttentionCombine => Kernel::AttentionCombine,
-            KernelKey::Activation(_) => Kernel::Activation,
+            KernelKey::Attention(_) => Kernel::Attention,
+            KernelKey::AttentionCombine(_) => Kernel::AttentionCombine,
+            KernelKey::Activation(..) => Kernel::Activation,
             KernelKey::Sample(_) => Kernel::Sample,
             KernelKey::RowStats(_) => Kernel::RowStats,
             KernelKey::Compact => Kernel::Compact,
@@ -155,73 +195,127 @@ impl KernelKey {
 
     /// Name for labels and messages.
     pub fn label(self) -> String {
+        let with = |flag: bool, what: &'static str| if flag { what } else { "" };
         match self {
-            KernelKey::Embed(layout) => format!("embed {}", layout.name()),
-            KernelKey::Matvec(layout, cols, g) => {
-                format!("matvec {} x{cols} (lanes {}, rows {})", layout.name(), g.lanes, g.rows)
+            KernelKey::Embed(layout, texture) => format!("embed {}{}", layout.name(), with(texture, " texture")),
+            KernelKey::Matvec(MatvecKey { layout, cols, quantised, texture, uniform, geometry: g }) => format!(
+                "matvec {} x{cols} (lanes {}, rows {}{}{}{})",
+                layout.name(),
+                g.lanes,
+                g.rows,
+                with(quantised, if g.dot4 { ", q8 dot4" } else { ", q8" }),
+                with(texture, ", texture"),
+                with(uniform, ", uniform"),
+            ),
+            KernelKey::Activation(silu, quantised) => {
+                format!("activation {}{}", if silu { "SILU" } else { "GELU_TANH" }, with(quantised, " q8"))
             }
-            KernelKey::Activation(silu) => format!("activation {}", if silu { "SILU" } else { "GELU_TANH" }),
+            KernelKey::RmsNorm(quantised) | KernelKey::AttentionCombine(quantised) => {
+                format!("{}{}", self.kernel().name(), with(quantised, " q8"))
+            }
+            KernelKey::Attention(uniform) => format!("attention{}", with(uniform, " uniform")),
             KernelKey::Sample(threads) => format!("sample (threads {threads})"),
             KernelKey::RowStats(threads) => format!("row_stats (threads {threads})"),
-            other => other.kernel().name().to_owned(),
+            KernelKey::RopeKv | KernelKey::Compact => self.kernel().name().to_owned(),
         }
     }
 
     /// The WGSL text of this permutation.
     pub fn wgsl(self) -> Result<String, String> {
         let mut defines = Defines::new();
-        let mut layout = |layout: Layout| {
-            defines.insert(layout.name(), 1);
-            if matches!(layout, Layout::F16 | Layout::BF16) {
-                defines.insert("HALVES", 1);
-            }
-        };
+        let mut set = |name: &'static str, value: String| drop(defines.insert(name, value));
+        let mut flags: Vec<&'static str> = Vec::new();
         match self {
-            KernelKey::Embed(of) => layout(of),
-            KernelKey::Matvec(of, cols, geometry) => {
-                layout(of);
-                defines.insert("COLS", cols);
-                defines.insert("WORKGROUP", geometry.workgroup);
-                defines.insert("LANES", geometry.lanes);
-                defines.insert("ROWS", geometry.rows);
-                if geometry.lanes > 1 {
-                    defines.insert("REDUCE", 1);
+            KernelKey::Embed(layout, texture) => {
+                flags.extend(layout_flags(layout));
+                flags.extend(texture.then_some("TEXTURE"));
+            }
+            KernelKey::Matvec(MatvecKey { layout, cols, quantised, texture, uniform, geometry }) => {
+                flags.extend(layout_flags(layout));
+                flags.extend(texture.then_some("TEXTURE"));
+                flags.extend(quantised.then_some("QUANTISED"));
+                flags.extend((quantised && geometry.dot4).then_some("DOT4"));
+                flags.extend((geometry.lanes > 1).then_some("REDUCE"));
+                set("X", if quantised { "u32" } else { "f32" }.to_owned());
+                set("COLS", cols.to_string());
+                set("WORKGROUP", geometry.workgroup.to_string());
+                set("LANES", geometry.lanes.to_string());
+                set("ROWS", geometry.rows.to_string());
+                set("FOURS", (geometry.rows / 4).to_string());
+                if uniform {
+                    set("UNIFORM", (UNIFORM_WORDS / 4).to_string());
                 }
             }
-            KernelKey::Sample(threads) | KernelKey::RowStats(threads) => {
-                defines.insert("SAMPLE_THREADS", threads);
+            KernelKey::Attention(true) => set("UNIFORM", (UNIFORM_WORDS / 4).to_string()),
+            KernelKey::Sample(threads) | KernelKey::RowStats(threads) => set("SAMPLE_THREADS", threads.to_string()),
+            KernelKey::Activation(silu, quantised) => {
+                flags.extend(silu.then_some("SILU"));
+                flags.push(if quantised { "QUANTISED" } else { "FLOATS" });
             }
-            KernelKey::Activation(true) => drop(defines.insert("SILU", 1)),
-            _ => {}
+            KernelKey::RmsNorm(quantised) => flags.push(if quantised { "QUANTISED" } else { "FLOATS" }),
+            KernelKey::AttentionCombine(quantised) => flags.extend(quantised.then_some("QUANTISED")),
+            KernelKey::RopeKv | KernelKey::Attention(false) | KernelKey::Compact => {}
         }
+        defines.extend(flags.into_iter().map(|flag| (flag, "1".to_owned())));
         preprocess(self.kernel().source(), &defines).map_err(|reason| format!("{}: {reason}", self.label()))
     }
 
     /// Every permutation that a device of this geometry can be asked for.
     pub fn all(geometry: Geometry) -> Vec<KernelKey> {
         let mut keys = vec![
-            KernelKey::RmsNorm,
             KernelKey::RopeKv,
-            KernelKey::Attention,
-            KernelKey::AttentionCombine,
-            KernelKey::Activation(true),
-            KernelKey::Activation(false),
             KernelKey::Sample(geometry.sample_threads),
             KernelKey::RowStats(geometry.sample_threads),
             KernelKey::Compact,
         ];
+        for flag in [false, true] {
+            keys.extend([KernelKey::RmsNorm(flag), KernelKey::AttentionCombine(flag), KernelKey::Attention(flag)]);
+            keys.extend([KernelKey::Activation(true, flag), KernelKey::Activation(false, flag)]);
+        }
         for layout in Layout::ALL {
-            keys.push(KernelKey::Embed(layout));
-            keys.extend(crate::plan::COLUMN_BUCKETS.map(|cols| KernelKey::Matvec(layout, cols as u32, geometry)));
+            for texture in [false, true].into_iter().filter(|&texture| !texture || geometry.lies_in_texture(layout)) {
+                keys.push(KernelKey::Embed(layout, texture));
+                for quantised in [false, true].into_iter().filter(|&q| !q || layout.is_quantised()) {
+                    for uniform in [false, true].into_iter().filter(|&uniform| !uniform || geometry.uniform) {
+                        keys.extend(crate::plan::COLUMN_BUCKETS.map(|cols| {
+                            let cols = cols as u32;
+                            KernelKey::Matvec(MatvecKey { layout, cols, quantised, texture, uniform, geometry })
+                        }));
+                    }
+                }
+            }
         }
         keys
     }
 }
 
-/// What the host reads out of a kernel's text: its storage bindings and the fields of its `Fixed` struct.
+/// Names that a layout defines.
+fn layout_flags(layout: Layout) -> Vec<&'static str> {
+    let mut flags = vec![layout.name()];
+    flags.extend(layout.is_quantised().then_some("QUANTS"));
+    flags.extend(matches!(layout, Layout::F16 | Layout::BF16).then_some("HALVES"));
+    flags.extend((layout == Layout::Q6K).then_some("TWO_SCALES"));
+    flags.extend(matches!(layout, Layout::Q4 | Layout::Q5 | Layout::Q4K | Layout::Q5K).then_some("OFFSET"));
+    flags
+}
+
+/// How a kernel uses a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Binding {
+    /// A buffer that is read.
+    Read,
+    /// A buffer that is written as well.
+    Write,
+    /// A buffer of at least [`UNIFORM_WORDS`].
+    Uniform,
+    /// A texture of words.
+    Texture,
+}
+
+/// What the host reads out of a kernel's text: its bindings and the fields of its `Fixed` struct.
 pub(super) struct Interface {
-    /// For bindings 2 and on: written as well as read.
-    pub(super) writable: Vec<bool>,
+    /// For bindings 2 and on.
+    pub(super) bindings: Vec<Binding>,
     /// Names of the fields of `Fixed`, four bytes each, in order.
     pub(super) fixed: Vec<String>,
 }
@@ -236,8 +330,14 @@ impl Interface {
             if let Some(rest) = line.strip_prefix("@group(0) @binding(") {
                 let (number, rest) = rest.split_once(") ").ok_or("a binding without a declaration")?;
                 let number: usize = number.parse().map_err(|_| format!("binding {number}"))?;
-                if rest.starts_with("var<storage") {
-                    bindings.insert(number, rest.starts_with("var<storage, read_write>"));
+                let kind = match () {
+                    () if rest.starts_with("var<storage, read_write>") => Binding::Write,
+                    () if rest.starts_with("var<storage, read>") => Binding::Read,
+                    () if rest.ends_with("texture_2d<u32>;") => Binding::Texture,
+                    () => Binding::Uniform,
+                };
+                if number >= 2 {
+                    bindings.insert(number, kind);
                 }
             } else if line == "struct Fixed {" {
                 in_fixed = true;
@@ -252,8 +352,8 @@ impl Interface {
             }
         }
         if bindings.keys().copied().ne(2..2 + bindings.len()) {
-            return Err(format!("storage bindings are {:?}, expected 2 and on", bindings.keys()));
+            return Err(format!("bindings are {:?}, expected 2 and on", bindings.keys()));
         }
-        Ok(Interface { writable: bindings.into_values().collect(), fixed })
+        Ok(Interface { bindings: bindings.into_values().collect(), fixed })
     }
 }

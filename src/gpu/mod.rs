@@ -19,7 +19,9 @@ pub use adapter::{AdapterChoice, AdapterReport, adapters};
 pub use self_test::SelfTestReport;
 
 use crate::error::Result;
-use crate::plan::{BufferId, Counters, DeviceInfo, Executor, Limits, Plan, PlanId, Submission, Ticket};
+use crate::plan::{
+    Arithmetic, BufferId, Counters, DeviceInfo, Executor, Limits, MatrixPart, Plan, PlanId, Submission, Ticket,
+};
 use crate::store::LocalFuture;
 use crate::weights::format::Layout;
 use kernels::Geometry;
@@ -36,6 +38,7 @@ pub struct GpuExecutor {
     report: AdapterReport,
     faults: fault::Faults,
     geometry: Geometry,
+    arithmetic: Arithmetic,
     /// Layouts whose narrow mat-vec kernels differ from the widest, which then serves every column count.
     widest_only: RefCell<BTreeMap<Layout, String>>,
     buffers: RefCell<Vec<buffers::Slot>>,
@@ -65,16 +68,21 @@ pub struct KernelChoice {
 impl GpuExecutor {
     /// Opens a device. Fails with `NoAdapter`, naming what was found, where there is none of the kind.
     pub async fn request(choice: AdapterChoice) -> Result<GpuExecutor> {
-        GpuExecutor::request_with(choice, None).await
+        GpuExecutor::request_with(choice, None, None).await
     }
 
-    /// The same with a geometry given instead of decided: so that tests can run what other devices would.
-    pub async fn request_with(choice: AdapterChoice, geometry: Option<Geometry>) -> Result<GpuExecutor> {
+    /// The same with arithmetic and geometry given instead of decided: so that tests can run what other devices would.
+    pub async fn request_with(
+        choice: AdapterChoice,
+        arithmetic: Option<Arithmetic>,
+        geometry: Option<Geometry>,
+    ) -> Result<GpuExecutor> {
         let adapter = adapter::choose(choice).await?;
         let report = adapter::report(&adapter);
         let (device, queue) = adapter::open(&adapter).await?;
         let faults = fault::Faults::watch(&device, &report.name);
-        let decided = if report.software { Geometry::SOFTWARE } else { Geometry::HARDWARE };
+        let software = report.software;
+        let decided = if software { Geometry::SOFTWARE } else { Geometry::HARDWARE };
         let geometry = geometry.unwrap_or(decided);
         let params = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("params"),
@@ -88,6 +96,7 @@ impl GpuExecutor {
             report,
             faults,
             geometry,
+            arithmetic: arithmetic.unwrap_or(if software { Arithmetic::Q8 } else { Arithmetic::F32 }),
             widest_only: RefCell::default(),
             buffers: RefCell::default(),
             pipelines: RefCell::default(),
@@ -119,6 +128,11 @@ impl GpuExecutor {
         let allocated_bytes = self.counters.get().allocated_bytes;
         self.counters.set(Counters { allocated_bytes, ..Counters::default() });
         Ok(())
+    }
+
+    /// Whether a matrix was put into textures.
+    fn lies_in_texture(&self, part: &MatrixPart) -> bool {
+        self.buffers.borrow().get(part.quants.0 as usize).is_some_and(|slot| slot.texture().is_some())
     }
 
     fn waiter(&self) -> poll::Waiter<'_> {
@@ -153,12 +167,21 @@ impl GpuExecutor {
 
     /// What was decided for this device.
     pub fn kernel_choices(&self) -> Vec<KernelChoice> {
-        let Geometry { workgroup, lanes, rows, sample_threads } = self.geometry;
+        let Geometry { workgroup, lanes, rows, sample_threads, dot4, texture, uniform } = self.geometry;
         let adapter = if self.report.software { "software adapter" } else { "hardware adapter" };
         let mut choices = vec![
             KernelChoice {
                 kernel: "matvec".to_owned(),
-                choice: format!("f32, {rows} rows a thread, {lanes} threads a row, workgroups of {workgroup}"),
+                choice: format!(
+                    "{}, {rows} rows a thread, {lanes} threads a row, workgroups of {workgroup}, matrices in {}, vectors in {}",
+                    match (self.arithmetic, dot4) {
+                        (Arithmetic::F32, _) => "f32",
+                        (Arithmetic::Q8, true) => "q8 by dot4I8Packed",
+                        (Arithmetic::Q8, false) => "q8 by floats",
+                    },
+                    if texture { "textures" } else { "buffers" },
+                    if uniform { "uniforms" } else { "buffers" },
+                ),
                 reason: format!(
                     "{adapter}: {}",
                     if lanes == 1 {
@@ -218,6 +241,28 @@ impl Executor for GpuExecutor {
         self.write_buffer(buffer, offset, words)
     }
 
+    fn alloc_matrix(&self, label: &str, layout: Layout, rows: usize, cols: usize) -> Result<[BufferId; 2]> {
+        if self.geometry.lies_in_texture(layout)
+            && let Some(textures) = self.alloc_textures(label, layout, rows, cols)?
+        {
+            return Ok(textures);
+        }
+        let quants = self.alloc(&format!("{label} quants"), layout.quant_words_for(rows * cols))?;
+        Ok([quants, self.alloc(&format!("{label} scales"), layout.scale_words_for(rows * cols).max(1))?])
+    }
+
+    fn write_matrix(&self, part: &MatrixPart, row: usize, quants: &[u32], scales: &[u32]) -> Result<()> {
+        if self.lies_in_texture(part) {
+            return self.write_textures(part, row, quants, scales);
+        }
+        let weights = row * part.cols as usize;
+        self.write(part.quants, part.layout.quant_words_for(weights), quants)?;
+        match scales {
+            [] => Ok(()),
+            scales => self.write(part.scales, part.layout.scale_words_for(weights), scales),
+        }
+    }
+
     fn read(&self, buffer: BufferId, offset: usize, words: usize) -> LocalFuture<'_, Result<Vec<u32>>> {
         Box::pin(self.read_buffer(buffer, offset, words))
     }
@@ -247,15 +292,20 @@ impl Executor for GpuExecutor {
         self.counters.get()
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
     fn fingerprint(&self) -> String {
-        let Geometry { workgroup, lanes, rows, sample_threads } = self.geometry;
+        let Geometry { workgroup, lanes, rows, sample_threads, .. } = self.geometry;
         let widest: Vec<&str> = self.widest_only.borrow().keys().map(|layout| layout.name()).collect();
         format!(
-            "gpu/{}/{}/{}/foredraft {}/f32/matvec {workgroup}-{lanes}-{rows}/sample {sample_threads}{}{}",
+            "gpu/{}/{}/{}/foredraft {}/{}/matvec {workgroup}-{lanes}-{rows}/sample {sample_threads}{}{}",
             self.report.name,
             self.report.backend,
             self.report.driver,
             env!("CARGO_PKG_VERSION"),
+            self.arithmetic.name(),
             if widest.is_empty() { "" } else { " widest for " },
             widest.join("+"),
         )

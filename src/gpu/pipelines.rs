@@ -1,6 +1,6 @@
 //! Pipelines by key, and the bind group layouts they share.
 
-use super::kernels::{Interface, KernelKey};
+use super::kernels::{Binding, Interface, KernelKey};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -16,8 +16,8 @@ pub(super) struct Pipeline {
 #[derive(Default)]
 pub(super) struct Pipelines {
     by_key: HashMap<KernelKey, Rc<Pipeline>>,
-    /// Layouts by which storage bindings are written: kernels with equal ones share, so bind groups fit each of them.
-    layouts: HashMap<Vec<bool>, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    /// Layouts by how bindings are used: kernels with equal ones share, so bind groups fit each of them.
+    layouts: HashMap<Vec<Binding>, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
 }
 
 impl Pipelines {
@@ -30,7 +30,7 @@ impl Pipelines {
         let wgsl = key.wgsl().map_err(broken)?;
         let interface = Interface::of(&wgsl).map_err(broken)?;
         let (bind_group_layout, pipeline_layout) =
-            self.layouts.entry(interface.writable.clone()).or_insert_with(|| layouts(device, &interface.writable));
+            self.layouts.entry(interface.bindings.clone()).or_insert_with(|| layouts(device, &interface.bindings));
         let label = key.label();
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(wgsl.into()) };
@@ -43,7 +43,11 @@ impl Pipelines {
             layout: Some(pipeline_layout),
             module: &module,
             entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // No kernel uses a word of workgroup memory that it did not write.
+                zero_initialize_workgroup_memory: false,
+                ..wgpu::PipelineCompilationOptions::default()
+            },
             cache: None,
         });
         let compiled = Rc::new(Pipeline { pipeline, bind_group_layout: bind_group_layout.clone(), interface });
@@ -52,17 +56,30 @@ impl Pipelines {
     }
 }
 
-fn layouts(device: &wgpu::Device, writable: &[bool]) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
-    let entry = |binding: usize, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
+fn layouts(device: &wgpu::Device, bindings: &[Binding]) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+    let entry = |binding: usize, ty| wgpu::BindGroupLayoutEntry {
         binding: binding as u32,
         visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+        ty,
         count: None,
     };
-    let mut entries =
-        vec![entry(0, wgpu::BufferBindingType::Uniform, true), entry(1, wgpu::BufferBindingType::Uniform, false)];
-    for (i, &writable) in writable.iter().enumerate() {
-        entries.push(entry(i + 2, wgpu::BufferBindingType::Storage { read_only: !writable }, false));
+    let buffer = |ty, has_dynamic_offset| wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None };
+    let mut entries = vec![
+        entry(0, buffer(wgpu::BufferBindingType::Uniform, true)),
+        entry(1, buffer(wgpu::BufferBindingType::Uniform, false)),
+    ];
+    for (i, &binding) in bindings.iter().enumerate() {
+        let ty = match binding {
+            Binding::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }, false),
+            Binding::Write => buffer(wgpu::BufferBindingType::Storage { read_only: false }, false),
+            Binding::Uniform => buffer(wgpu::BufferBindingType::Uniform, false),
+            Binding::Texture => wgpu::BindingType::Texture {
+                sample_type: wgpu::TextureSampleType::Uint,
+                view_dimension: wgpu::TextureViewDimension::D2,
+                multisampled: false,
+            },
+        };
+        entries.push(entry(i + 2, ty));
     }
     let bind_group_layout =
         device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });

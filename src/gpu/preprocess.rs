@@ -9,13 +9,14 @@
 
 use std::collections::BTreeMap;
 
-/// The values of one permutation: layout names have 1, sizes their size.
-pub(super) type Defines = BTreeMap<&'static str, u32>;
+/// The values of one permutation: flags such as layout names have 1, sizes their size, types their name.
+pub(super) type Defines = BTreeMap<&'static str, String>;
 
 /// Shared pieces by name.
-const SHARED: [(&str, &str); 5] = [
+const SHARED: [(&str, &str); 6] = [
     ("params", include_str!("../../shaders/shared/params.wgsl")),
     ("layouts", include_str!("../../shaders/shared/layouts.wgsl")),
+    ("quantise", include_str!("../../shaders/shared/quantise.wgsl")),
     ("order", include_str!("../../shaders/shared/order.wgsl")),
     ("seen", include_str!("../../shaders/shared/seen.wgsl")),
     ("rng", include_str!("../../shaders/shared/rng.wgsl")),
@@ -23,7 +24,8 @@ const SHARED: [(&str, &str); 5] = [
 
 /// Expands a kernel's text. The message names the line at fault: shaders are part of this crate, so it is a bug of ours.
 pub(super) fn preprocess(source: &str, defines: &Defines) -> Result<String, String> {
-    let mut values: BTreeMap<String, u32> = defines.iter().map(|(&name, &value)| (name.to_owned(), value)).collect();
+    let mut values: BTreeMap<String, String> =
+        defines.iter().map(|(&name, value)| (name.to_owned(), value.clone())).collect();
     let mut imported = Vec::new();
     let mut lines = Vec::new();
     import(source, &mut imported, &mut lines)?;
@@ -51,7 +53,7 @@ fn import<'a>(source: &'a str, imported: &mut Vec<&'a str>, lines: &mut Vec<&'a 
     Ok(())
 }
 
-fn expand(lines: &[&str], values: &mut BTreeMap<String, u32>, out: &mut String) -> Result<(), String> {
+fn expand(lines: &[&str], values: &mut BTreeMap<String, String>, out: &mut String) -> Result<(), String> {
     let mut at = 0;
     while at < lines.len() {
         let line = lines[at];
@@ -70,13 +72,11 @@ fn expand(lines: &[&str], values: &mut BTreeMap<String, u32>, out: &mut String) 
             }
             Some("#repeat") => {
                 let [_, index, count] = words[..] else { return Err(format!("{line}: expected #repeat index count")) };
-                let count = match count.parse::<u32>() {
-                    Ok(number) => number,
-                    Err(_) => *values.get(count).ok_or_else(|| format!("{line}: {count} is not defined"))?,
-                };
+                let count = values.get(count).map_or(count, String::as_str);
+                let count: u32 = count.parse().map_err(|_| format!("{line}: {count} is not a number"))?;
                 let end = block_end(lines, at, "#end")?.end;
                 for i in 0..count {
-                    values.insert(index.to_owned(), i);
+                    values.insert(index.to_owned(), i.to_string());
                     expand(&lines[at + 1..end], values, out)?;
                 }
                 values.remove(index);
@@ -86,7 +86,7 @@ fn expand(lines: &[&str], values: &mut BTreeMap<String, u32>, out: &mut String) 
             _ => {
                 let text = substitute(line, values);
                 if let Some((name, value)) = constant(&text) {
-                    values.insert(name.to_owned(), value);
+                    values.insert(name.to_owned(), value.to_owned());
                 }
                 out.push_str(&text);
                 out.push('\n');
@@ -126,7 +126,7 @@ fn block_end(lines: &[&str], start: usize, closing: &str) -> Result<Block, Strin
 }
 
 /// `{NAME}` by value; other braces are WGSL's.
-fn substitute(line: &str, values: &BTreeMap<String, u32>) -> String {
+fn substitute(line: &str, values: &BTreeMap<String, String>) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(open) = rest.find('{') {
@@ -135,7 +135,7 @@ fn substitute(line: &str, values: &BTreeMap<String, u32>) -> String {
         let value = from.find('}').and_then(|close| Some((close, values.get(&from[1..close])?)));
         match value {
             Some((close, value)) => {
-                out.push_str(&value.to_string());
+                out.push_str(value);
                 rest = &from[close + 1..];
             }
             None => {
@@ -149,19 +149,24 @@ fn substitute(line: &str, values: &BTreeMap<String, u32>) -> String {
 }
 
 /// `const NAME: u32 = 12u;`
-fn constant(line: &str) -> Option<(&str, u32)> {
+fn constant(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.strip_prefix("const ")?.split_once(": u32 = ")?;
-    Some((name, value.strip_suffix("u;")?.parse().ok()?))
+    let value = value.strip_suffix("u;")?;
+    value.parse::<u32>().ok().map(|_| (name, value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn defines(names: &[&'static str], value: &str) -> Defines {
+        names.iter().map(|&name| (name, value.to_owned())).collect()
+    }
+
     #[test]
     fn repeats_nest_and_values_stand_in() {
         let source = "const N: u32 = 2u;\n#repeat r ROWS\n#repeat c N\nlet a{r}_{c} = {c}u;\n#end\n#end\nfn f() {}";
-        let text = preprocess(source, &Defines::from([("ROWS", 2)])).expect("expands");
+        let text = preprocess(source, &defines(&["ROWS"], "2")).expect("expands");
         assert_eq!(
             text,
             "const N: u32 = 2u;\nlet a0_0 = 0u;\nlet a0_1 = 1u;\nlet a1_0 = 0u;\nlet a1_1 = 1u;\nfn f() {}\n"
@@ -171,8 +176,8 @@ mod tests {
     #[test]
     fn ifdef_keeps_one_side() {
         let source = "#ifdef A\na\n#ifdef B\nb\n#endif\n#else\nc\n#endif";
-        assert_eq!(preprocess(source, &Defines::from([("A", 1)])).as_deref(), Ok("a\n"));
-        assert_eq!(preprocess(source, &Defines::from([("A", 1), ("B", 1)])).as_deref(), Ok("a\nb\n"));
+        assert_eq!(preprocess(source, &defines(&["A"], "1")).as_deref(), Ok("a\n"));
+        assert_eq!(preprocess(source, &defines(&["A", "B"], "1")).as_deref(), Ok("a\nb\n"));
         assert_eq!(preprocess(source, &Defines::new()).as_deref(), Ok("c\n"));
     }
 

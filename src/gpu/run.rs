@@ -2,14 +2,14 @@
 
 use super::GpuExecutor;
 use super::buffers::{Slot, request_map};
-use super::kernels::KernelKey;
+use super::kernels::{Binding, KernelKey, MatvecKey};
 use super::pipelines::Pipeline;
 use super::poll::Signal;
-use super::steps::{Grid, KeyOf, Lowered, lower};
+use super::steps::{Cut, Grid, KeyOf, Lowered, lower};
 use crate::error::{Error, Result};
 use crate::plan::{
     BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, MAX_NODES, Params, Plan, PlanId, ROW_STATS_WORDS, Step, Submission,
-    TOKENS_WORDS, Ticket,
+    TOKENS_WORDS, Ticket, UNIFORM_WORDS,
 };
 use crate::sampling::{MAX_LOGIT_BIAS, MAX_PENALTY_TOKENS};
 use std::rc::Rc;
@@ -86,7 +86,7 @@ impl GpuExecutor {
                 }
                 _ => bucket,
             };
-            let lowered = lower(step, columns, self.geometry).map_err(wrong)?;
+            let lowered = lower(step, columns, &self.cut()).map_err(wrong)?;
             let pipelines = self.pipelines_of(&lowered, bucket)?;
             let buffers = self.buffers.borrow();
             check_buffers(&lowered, &pipelines[0], &buffers).map_err(wrong)?;
@@ -101,7 +101,7 @@ impl GpuExecutor {
             let slot = &mut fixed_words[index * SLOT_BYTES as usize / 4..][..FIXED_BYTES as usize / 4];
             place_fixed(&lowered, &pipelines[0], slot).map_err(wrong)?;
             prepared.dispatches.push(Dispatch {
-                bind_group: self.bind(&lowered, &pipelines[0], &fixed, index, &buffers),
+                bind_group: self.bind(&lowered, &pipelines[0], &fixed, index, &buffers)?,
                 pipelines,
                 grid: lowered.grid,
                 columns: lowered.columns,
@@ -117,15 +117,27 @@ impl GpuExecutor {
         Ok(PlanId(plans.len() as u32 - 1))
     }
 
+    /// What lowering must know of this device and its buffers.
+    fn cut(&self) -> Cut<'_> {
+        let words = |buffer: BufferId| self.buffers.borrow().get(buffer.0 as usize).map_or(0, |slot| slot.words);
+        Cut {
+            geometry: self.geometry,
+            uniform: Box::new(move |buffer, used| {
+                self.geometry.uniform && used <= UNIFORM_WORDS as u64 && words(buffer) >= UNIFORM_WORDS as u64
+            }),
+            texture: Box::new(|part| self.lies_in_texture(part)),
+        }
+    }
+
     fn pipelines_of(&self, lowered: &Lowered, bucket: u32) -> Result<Vec<Rc<Pipeline>>> {
         let mut pipelines = self.pipelines.borrow_mut();
         match lowered.key {
             KeyOf::One(key) => Ok(vec![pipelines.get(&self.device, key)?]),
-            KeyOf::Matvec(part) => {
-                let widest = self.widest_only.borrow().contains_key(&part.layout);
+            KeyOf::Matvec(key) => {
+                let widest = self.widest_only.borrow().contains_key(&key.layout);
                 let mut get = |cols: u32| {
                     let cols = if widest { MAX_COLUMNS as u32 } else { cols };
-                    pipelines.get(&self.device, KernelKey::Matvec(part.layout, cols, self.geometry))
+                    pipelines.get(&self.device, KernelKey::Matvec(MatvecKey { cols, ..key }))
                 };
                 match lowered.columns {
                     Columns::All => Ok(vec![get(bucket)?]),
@@ -145,7 +157,7 @@ impl GpuExecutor {
         fixed: &wgpu::Buffer,
         index: usize,
         buffers: &[Slot],
-    ) -> wgpu::BindGroup {
+    ) -> Result<wgpu::BindGroup> {
         let part = |buffer, offset, bytes| {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) })
         };
@@ -153,15 +165,22 @@ impl GpuExecutor {
             wgpu::BindGroupEntry { binding: 0, resource: part(&self.params, 0, SLOT_BYTES) },
             wgpu::BindGroupEntry { binding: 1, resource: part(fixed, index as u64 * SLOT_BYTES, FIXED_BYTES) },
         ];
-        for (i, used) in lowered.uses.iter().enumerate() {
-            let resource = buffers[used.buffer.0 as usize].buffer.as_entire_binding();
+        let slots = || lowered.uses.iter().map(|used| &buffers[used.buffer.0 as usize]);
+        let view = |texture: &wgpu::Texture| texture.create_view(&wgpu::TextureViewDescriptor::default());
+        let views: Vec<_> = slots().map(|slot| slot.texture().map(view)).collect();
+        for (i, ((slot, view), binding)) in slots().zip(&views).zip(&pipeline.interface.bindings).enumerate() {
+            let resource = match (view, binding) {
+                (Some(view), _) => wgpu::BindingResource::TextureView(view),
+                (None, Binding::Uniform) => part(slot.buffer()?, 0, UNIFORM_WORDS as u64 * 4),
+                (None, _) => slot.buffer()?.as_entire_binding(),
+            };
             entries.push(wgpu::BindGroupEntry { binding: i as u32 + 2, resource });
         }
-        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        Ok(self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &pipeline.bind_group_layout,
             entries: &entries,
-        })
+        }))
     }
 
     pub(super) fn submit_runs(&self, submission: &Submission) -> Result<Ticket> {
@@ -194,7 +213,8 @@ impl GpuExecutor {
             if last && read_words > 0 {
                 let target =
                     self.staging.borrow_mut().pop().unwrap_or_else(|| self.new_staging(TOKENS_WORDS as u64 * 4));
-                let tokens = &self.buffers.borrow()[BufferId::TOKENS.0 as usize].buffer;
+                let buffers = self.buffers.borrow();
+                let tokens = buffers[BufferId::TOKENS.0 as usize].buffer()?;
                 encoder.copy_buffer_to_buffer(tokens, read_at as u64 * 4, &target, 0, Some(read_words as u64 * 4));
                 staging = Some(target);
             }
@@ -273,17 +293,21 @@ fn refuse(what: &str, reason: String) -> Error {
 
 /// Every buffer exists, is large enough, and is not written while bound twice.
 fn check_buffers(lowered: &Lowered, pipeline: &Pipeline, buffers: &[Slot]) -> Result<(), String> {
-    let writable = &pipeline.interface.writable;
-    if writable.len() != lowered.uses.len() {
-        return Err(format!("{} buffers, the kernel has {}", lowered.uses.len(), writable.len()));
+    let bindings = &pipeline.interface.bindings;
+    if bindings.len() != lowered.uses.len() {
+        return Err(format!("{} buffers, the kernel has {}", lowered.uses.len(), bindings.len()));
     }
+    let writes = |at: usize| bindings[at] == Binding::Write;
     for (i, used) in lowered.uses.iter().enumerate() {
         let slot = buffers.get(used.buffer.0 as usize).ok_or_else(|| format!("no buffer {}", used.buffer.0))?;
+        if (bindings[i] == Binding::Texture) != slot.texture().is_some() {
+            return Err(format!("{} ({}) is the wrong kind of memory for the kernel", used.name, slot.label));
+        }
         if slot.words < used.words {
             return Err(format!("{} ({}) has {} words, expected {}", used.name, slot.label, slot.words, used.words));
         }
         for (j, other) in lowered.uses.iter().enumerate().take(i) {
-            if other.buffer == used.buffer && (writable[i] || writable[j]) {
+            if other.buffer == used.buffer && (writes(i) || writes(j)) {
                 return Err(format!("{} and {} are the same buffer {}", other.name, used.name, slot.label));
             }
         }

@@ -3,11 +3,12 @@
 use super::GpuExecutor;
 use crate::error::{Error, Result};
 use crate::plan::{
-    BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, Step, Submission,
+    Arithmetic, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, Q8_WORDS, Step, Submission,
+    UNIFORM_WORDS, Vector,
 };
 use crate::sampling::pcg4d;
-use crate::weights::decode::decode_all;
-use crate::weights::format::Layout;
+use crate::weights::decode::{decode_all, quantise};
+use crate::weights::format::{BLOCK, Layout};
 
 /// Rows of the test matrix: not a multiple of what a workgroup computes.
 const ROWS: usize = 37;
@@ -62,21 +63,20 @@ impl GpuExecutor {
     /// The difference of the widest kernel to the host, and what differs in a narrower one.
     async fn test_layout(&self, layout: Layout) -> Result<(f64, Option<String>)> {
         let (quants, scales) = random_matrix(layout);
-        let x: Vec<f32> = (0..MAX_COLUMNS * COLS).map(|i| unit(2, i)).collect();
-        let upload = |label: &str, words: &[u32]| -> Result<BufferId> {
-            let buffer = self.alloc(label, words.len().max(1))?;
-            self.write(buffer, 0, words)?;
-            Ok(buffer)
+        let mut x: Vec<f32> = (0..MAX_COLUMNS * COLS).map(|i| unit(2, i)).collect();
+        let [quants_in, scales_in] = self.alloc_matrix("self-test", layout, ROWS, COLS)?;
+        let (rows, cols) = (ROWS as u32, COLS as u32);
+        let weight = MatrixPart { layout, quants: quants_in, scales: scales_in, first_row: 0, rows, cols };
+        self.write_matrix(&weight, 0, &quants, &scales)?;
+        let buffer = self.alloc("self-test x", UNIFORM_WORDS.max(MAX_COLUMNS * COLS))?;
+        let vector = match self.arithmetic {
+            Arithmetic::Q8 if layout.is_quantised() => Vector::Q8(buffer),
+            _ => Vector::F32(buffer),
         };
-        let weight = MatrixPart {
-            layout,
-            quants: upload("self-test quants", &quants)?,
-            scales: upload("self-test scales", &scales)?,
-            first_row: 0,
-            rows: ROWS as u32,
-            cols: COLS as u32,
-        };
-        let x_buffer = upload("self-test x", bytemuck::cast_slice(&x))?;
+        match vector {
+            Vector::F32(_) => self.write(buffer, 0, bytemuck::cast_slice(&x))?,
+            Vector::Q8(_) => self.write(buffer, 0, &quantised(&mut x))?,
+        }
 
         let mut widest = Vec::new();
         let mut narrow = None;
@@ -84,7 +84,7 @@ impl GpuExecutor {
             let out = self.alloc("self-test out", MAX_COLUMNS * ROWS)?;
             let step = Step::Matvec {
                 weight,
-                x: x_buffer,
+                x: vector,
                 out,
                 out_offset: 0,
                 out_stride: ROWS as u32,
@@ -131,6 +131,17 @@ impl GpuExecutor {
         }
         Ok(largest)
     }
+}
+
+/// The blocks of numbers, which become what the blocks stand for.
+fn quantised(x: &mut [f32]) -> Vec<u32> {
+    let mut words = vec![0; x.len() / BLOCK * Q8_WORDS];
+    for (values, words) in x.as_chunks_mut::<BLOCK>().0.iter_mut().zip(words.chunks_exact_mut(Q8_WORDS)) {
+        quantise(values, words);
+        let bytes: &[i8] = bytemuck::cast_slice(&words[..8]);
+        values.iter_mut().zip(bytes).for_each(|(value, &byte)| *value = f32::from_bits(words[8]) * f32::from(byte));
+    }
+    words
 }
 
 /// Well mixed bits, the same on every run.

@@ -1,10 +1,20 @@
 //! From a step of a plan to a kernel call: which kernel, which buffers of what size, the fixed values, the grid.
 
-use super::kernels::{self, Geometry, KernelKey};
-use crate::plan::{AttentionShape, BufferId, Columns, MAX_COLUMNS, MatrixPart, Params, RopePairs, Step};
+use super::kernels::{self, Geometry, KernelKey, MatvecKey};
+use crate::plan::{AttentionShape, BufferId, Columns, MAX_COLUMNS, MatrixPart, Params, RopePairs, Step, Vector};
+use crate::weights::format::BLOCK;
 
 /// Workgroups that WebGPU promises in one dimension.
 const MAX_WORKGROUPS: u32 = 65_535;
+
+/// What decides how steps are cut: the device's geometry and where its buffers lie.
+pub(super) struct Cut<'a> {
+    pub(super) geometry: Geometry,
+    /// Whether so many words of a buffer are to be bound as a uniform.
+    pub(super) uniform: Box<dyn Fn(BufferId, u64) -> bool + 'a>,
+    /// Whether a matrix lies in textures.
+    pub(super) texture: Box<dyn Fn(&MatrixPart) -> bool + 'a>,
+}
 
 /// A buffer that a kernel is given, in the order of the kernel's bindings.
 pub(super) struct Use {
@@ -32,7 +42,7 @@ pub(super) struct Lowered {
 #[derive(Clone, Copy)]
 pub(super) enum KeyOf {
     One(KernelKey),
-    Matvec(MatrixPart),
+    Matvec(MatvecKey),
 }
 
 /// Shape of a grid; what varies is the number of live columns and, for attention, of chunks.
@@ -42,8 +52,8 @@ pub(super) enum Grid {
     ColumnsBy(u32),
     /// (groups, columns)
     ByColumns(u32),
-    /// (chunks in use, heads, columns)
-    Chunks(u32),
+    /// (chunks in use, KV heads, rows): query heads of a KV head
+    Chunks(u32, u32),
     /// Workgroups folded over x and y.
     Folded(u32),
 }
@@ -54,10 +64,14 @@ impl Grid {
         match self {
             Grid::ColumnsBy(rows) => (columns, rows, 1),
             Grid::ByColumns(groups) => (groups, columns, 1),
-            Grid::Chunks(heads) => {
+            Grid::Chunks(kv_heads, per_kv) => {
                 let deepest = (0..params.live_cols as usize).map(|column| params.depth(column)).max().unwrap_or(0);
                 let end = params.base + deepest + 1;
-                (end.div_ceil(crate::plan::KV_CHUNK as u32), heads, columns)
+                (
+                    end.div_ceil(crate::plan::KV_CHUNK as u32),
+                    kv_heads,
+                    (columns * per_kv).div_ceil(kernels::ATTENTION_ROWS),
+                )
             }
             Grid::Folded(groups) => {
                 let y = groups.div_ceil(MAX_WORKGROUPS);
@@ -68,26 +82,27 @@ impl Grid {
 
     fn fits(self) -> bool {
         match self {
-            Grid::ColumnsBy(n) | Grid::ByColumns(n) | Grid::Chunks(n) => n <= MAX_WORKGROUPS,
+            Grid::ColumnsBy(n) | Grid::ByColumns(n) | Grid::Chunks(n, _) => n <= MAX_WORKGROUPS,
             Grid::Folded(n) => n.div_ceil(MAX_WORKGROUPS) <= MAX_WORKGROUPS,
         }
     }
 }
 
 /// Lowers a step for plans of `bucket` columns. The message says what is wrong with the step.
-pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowered, String> {
+pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, String> {
+    let geometry = cut.geometry;
     let lowered = match step {
-        Step::Embed { weight, history, out, scale } => embed(weight, *history, *out, *scale, bucket)?,
+        Step::Embed { weight, history, out, scale } => embed(weight, *history, *out, *scale, bucket, cut)?,
         Step::RmsNorm { x, weight, out, width, eps, add, columns } => Lowered {
-            key: KeyOf::One(KernelKey::RmsNorm),
+            key: KeyOf::One(KernelKey::RmsNorm(quantises(*out, *add)?)),
             uses: vec![
                 // The columns whose logits are wanted may stand anywhere in a pass.
                 Use::of("x", *x, &[if *columns == Columns::Logits { MAX_COLUMNS as u32 } else { bucket }, *width]),
                 Use::of("weight", *weight, &[*width]),
-                Use::of("out", *out, &[bucket, *width]),
+                Use::vector("out", *out, bucket, *width),
             ],
             fixed: vec![
-                ("width", positive(*width, "width")?),
+                ("width", whole_blocks(*width)?),
                 ("eps", eps.to_bits()),
                 ("add", (*add).into()),
                 ("logits", (*columns == Columns::Logits).into()),
@@ -97,7 +112,7 @@ pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowe
             positions: u64::MAX,
         },
         Step::Matvec { weight, x, out, out_offset, out_stride, add, columns } => {
-            let mut lowered = matvec(weight, *x, *out, *out_offset, *out_stride, bucket, geometry)?;
+            let mut lowered = matvec(weight, *x, *out, *out_offset, *out_stride, bucket, cut)?;
             lowered.fixed.push(("add", (*add).into()));
             lowered.fixed.push(("logits", (*columns == Columns::Logits).into()));
             lowered.columns = *columns;
@@ -136,14 +151,15 @@ pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowe
         }
         Step::Attention { qkv, k_cache, v_cache, partial, shape } => {
             let heads = check(shape)?;
+            let uniform = (cut.uniform)(*qkv, u64::from(bucket * heads * shape.head_dim));
             let cache = [shape.kv_heads, shape.capacity, shape.head_dim / 2];
             Lowered {
-                key: KeyOf::One(KernelKey::Attention),
+                key: KeyOf::One(KernelKey::Attention(uniform)),
                 uses: vec![
                     Use::of("qkv", *qkv, &[bucket, heads, shape.head_dim]),
                     Use::of("k_cache", *k_cache, &cache),
                     Use::of("v_cache", *v_cache, &cache),
-                    Use::of("partial", *partial, &[bucket, shape.heads, shape.chunks(), shape.head_dim + 2]),
+                    Use::of("partial", *partial, &[bucket, shape.heads, shape.chunks(), shape.head_dim + 4]),
                 ],
                 fixed: vec![
                     ("heads", shape.heads),
@@ -154,18 +170,21 @@ pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowe
                     ("window", shape.window),
                     ("scale", shape.scale.to_bits()),
                 ],
-                grid: Grid::Chunks(shape.heads),
+                grid: Grid::Chunks(shape.kv_heads, shape.heads / shape.kv_heads),
                 columns: Columns::All,
                 positions: shape.capacity.into(),
             }
         }
         Step::AttentionCombine { partial, out, shape } => {
             check(shape)?;
+            if matches!(out, Vector::Q8(_)) {
+                whole_blocks(shape.head_dim)?;
+            }
             Lowered {
-                key: KeyOf::One(KernelKey::AttentionCombine),
+                key: KeyOf::One(KernelKey::AttentionCombine(quantises(*out, false)?)),
                 uses: vec![
-                    Use::of("partial", *partial, &[bucket, shape.heads, shape.chunks(), shape.head_dim + 2]),
-                    Use::of("out", *out, &[bucket, shape.heads, shape.head_dim]),
+                    Use::of("partial", *partial, &[bucket, shape.heads, shape.chunks(), shape.head_dim + 4]),
+                    Use::vector("out", *out, bucket, shape.heads * shape.head_dim),
                 ],
                 fixed: vec![
                     ("heads", shape.heads),
@@ -179,10 +198,10 @@ pub(super) fn lower(step: &Step, bucket: u32, geometry: Geometry) -> Result<Lowe
             }
         }
         Step::Activation { x, out, width, gate } => Lowered {
-            key: KeyOf::One(KernelKey::activation(*gate)),
-            uses: vec![Use::of("x", *x, &[bucket, 2, *width]), Use::of("out", *out, &[bucket, *width])],
-            fixed: vec![("width", positive(*width, "width")?)],
-            grid: Grid::ByColumns(width.div_ceil(kernels::ACTIVATION_WORKGROUP)),
+            key: KeyOf::One(KernelKey::activation(*gate, quantises(*out, false)?)),
+            uses: vec![Use::of("x", *x, &[bucket, 2, *width]), Use::vector("out", *out, bucket, *width)],
+            fixed: vec![("width", whole_blocks(*width)?)],
+            grid: Grid::ByColumns((width / BLOCK as u32).div_ceil(kernels::ACTIVATION_WORKGROUP)),
             columns: Columns::All,
             positions: u64::MAX,
         },
@@ -231,17 +250,44 @@ impl Use {
         let words = shape.iter().fold(1u64, |words, &n| words.saturating_mul(n.into()));
         Use { name, buffer, words }
     }
+
+    fn vector(name: &'static str, vector: Vector, columns: u32, width: u32) -> Use {
+        Use { name, buffer: vector.buffer(), words: u64::from(columns) * vector.words(width as usize) as u64 }
+    }
+}
+
+/// Whether a kernel writes a quantised vector, which cannot be added to.
+fn quantises(out: Vector, add: bool) -> Result<bool, String> {
+    match (out, add) {
+        (Vector::Q8(_), true) => Err("a quantised vector cannot be added to".to_owned()),
+        (Vector::Q8(_), false) => Ok(true),
+        (Vector::F32(_), _) => Ok(false),
+    }
+}
+
+fn whole_blocks(width: u32) -> Result<u32, String> {
+    match positive(width, "width")?.is_multiple_of(BLOCK as u32) {
+        true => Ok(width),
+        false => Err(format!("width is {width}, expected a multiple of {BLOCK}")),
+    }
 }
 
 fn positive(value: u32, name: &str) -> Result<u32, String> {
     if value > 0 { Ok(value) } else { Err(format!("{name} is 0")) }
 }
 
-fn embed(weight: &MatrixPart, history: BufferId, out: BufferId, scale: f32, bucket: u32) -> Result<Lowered, String> {
+fn embed(
+    weight: &MatrixPart,
+    history: BufferId,
+    out: BufferId,
+    scale: f32,
+    bucket: u32,
+    cut: &Cut<'_>,
+) -> Result<Lowered, String> {
     let blocks = blocks(weight)?;
     let [quants, scales] = matrix(weight);
     Ok(Lowered {
-        key: KeyOf::One(KernelKey::Embed(weight.layout)),
+        key: KeyOf::One(KernelKey::Embed(weight.layout, (cut.texture)(weight))),
         uses: vec![
             quants,
             scales,
@@ -263,14 +309,27 @@ fn embed(weight: &MatrixPart, history: BufferId, out: BufferId, scale: f32, buck
 
 fn matvec(
     weight: &MatrixPart,
-    x: BufferId,
+    x: Vector,
     out: BufferId,
     out_offset: u32,
     out_stride: u32,
     bucket: u32,
-    geometry: Geometry,
+    cut: &Cut<'_>,
 ) -> Result<Lowered, String> {
     let blocks = blocks(weight)?;
+    let quantised = matches!(x, Vector::Q8(_));
+    if quantised && !weight.layout.is_quantised() {
+        return Err(format!("a matrix in {} with a quantised vector", weight.layout.name()));
+    }
+    let vector = Use::vector("x", x, bucket, weight.cols);
+    let key = MatvecKey {
+        layout: weight.layout,
+        cols: bucket,
+        quantised,
+        texture: (cut.texture)(weight),
+        uniform: (cut.uniform)(vector.buffer, vector.words),
+        geometry: cut.geometry,
+    };
     let [quants, scales] = matrix(weight);
     let out_at = out_offset.checked_add(weight.first_row).ok_or("out_offset + first_row overflows")?;
     let end = u64::from(out_at) + u64::from(weight.rows);
@@ -278,10 +337,10 @@ fn matvec(
         return Err(format!("rows end at {end}, a column of out has {out_stride}"));
     }
     Ok(Lowered {
-        key: KeyOf::Matvec(*weight),
-        uses: vec![quants, scales, Use::of("x", x, &[bucket, weight.cols]), Use::of("out", out, &[bucket, out_stride])],
+        key: KeyOf::Matvec(key),
+        uses: vec![quants, scales, vector, Use::of("out", out, &[bucket, out_stride])],
         fixed: vec![("rows", weight.rows), ("blocks", blocks), ("out_at", out_at), ("out_stride", out_stride)],
-        grid: Grid::Folded(weight.rows.div_ceil(geometry.rows_per_workgroup())),
+        grid: Grid::Folded(weight.rows.div_ceil(cut.geometry.rows_per_workgroup())),
         columns: Columns::All,
         positions: u64::MAX,
     })
@@ -289,7 +348,7 @@ fn matvec(
 
 fn matrix(part: &MatrixPart) -> [Use; 2] {
     let weights = u64::from(part.rows) * u64::from(part.cols);
-    let blocks = weights / crate::weights::format::BLOCK as u64;
+    let blocks = weights / BLOCK as u64;
     let (scale_words, sharing) = part.layout.scale_words();
     [
         Use { name: "quants", buffer: part.quants, words: blocks.saturating_mul(part.layout.quant_words() as u64) },
@@ -299,7 +358,7 @@ fn matrix(part: &MatrixPart) -> [Use; 2] {
 
 /// Blocks in a row.
 fn blocks(part: &MatrixPart) -> Result<u32, String> {
-    let unit = (crate::weights::format::BLOCK * part.layout.scale_words().1) as u32;
+    let unit = (BLOCK * part.layout.scale_words().1) as u32;
     if part.rows == 0 || part.cols == 0 || !part.cols.is_multiple_of(unit) {
         return Err(format!(
             "matrix is {} x {}, expected at least a row and columns in multiples of {unit} for {}",
@@ -311,7 +370,7 @@ fn blocks(part: &MatrixPart) -> Result<u32, String> {
     if part.first_row.checked_add(part.rows).is_none() {
         return Err("first_row + rows overflows".to_owned());
     }
-    Ok(part.cols / crate::weights::format::BLOCK as u32)
+    Ok(part.cols / BLOCK as u32)
 }
 
 /// Query, key and value heads together, of a shape that the kernels can do.
@@ -320,8 +379,8 @@ fn check(shape: &AttentionShape) -> Result<u32, String> {
     if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) || heads > 4096 {
         return Err(format!("{heads} heads over {kv_heads} KV heads"));
     }
-    if head_dim == 0 || !head_dim.is_multiple_of(2) || head_dim > kernels::MAX_HEAD_DIM {
-        return Err(format!("head_dim is {head_dim}, expected even and at most {}", kernels::MAX_HEAD_DIM));
+    if head_dim == 0 || !head_dim.is_multiple_of(16) || head_dim > kernels::MAX_HEAD_DIM {
+        return Err(format!("head_dim is {head_dim}, expected a multiple of 16, at most {}", kernels::MAX_HEAD_DIM));
     }
     if capacity == 0 || shape.chunks() > MAX_WORKGROUPS {
         return Err(format!("capacity is {capacity}"));

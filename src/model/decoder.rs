@@ -7,8 +7,10 @@ use super::memory::MemoryPlan;
 use super::tensors::{Layer, Matrix, Tensors, specify};
 use crate::error::{Error, Result};
 use crate::plan::{
-    AttentionShape, BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MAX_NODES, Params, Plan, PlanId, Step,
+    Arithmetic, AttentionShape, BufferId, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MAX_NODES, Params, Plan,
+    PlanId, Step, UNIFORM_WORDS, Vector,
 };
+use crate::weights::format::BLOCK;
 use crate::weights::gguf::{Gguf, GgufReader};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -230,22 +232,28 @@ fn by_bucket(
     Ok(plans)
 }
 
+/// Words of a buffer that matrices take `width` elements a column from: enough to be bound as a uniform.
+pub(super) const fn input_words(width: usize) -> usize {
+    if MAX_COLUMNS * width > UNIFORM_WORDS { MAX_COLUMNS * width } else { UNIFORM_WORDS }
+}
+
 /// Buffers of a pass, and the steps over them.
 struct Recorder {
     config: ModelConfig,
+    arithmetic: Arithmetic,
     /// (columns, width) f32: the residual stream
     x: BufferId,
-    /// (columns, width) f32: normed input of a matrix, or what is added through a post-norm
+    /// (columns, width): normed input of a matrix, or what is added through a post-norm
     h: BufferId,
     /// (columns, (heads + 2*kv_heads) * head_dim) f32
     qkv: BufferId,
-    /// (columns, heads, chunks, head_dim + 2) f32
+    /// (columns, heads, chunks, head_dim + 4) f32
     partial: BufferId,
-    /// (columns, heads * head_dim) f32
+    /// (columns, heads * head_dim)
     attended: BufferId,
     /// (columns, 2 * feed_forward) f32
     gate_up: BufferId,
-    /// (columns, feed_forward) f32
+    /// (columns, feed_forward)
     inner: BufferId,
     /// (columns, vocabulary) f32
     logits: BufferId,
@@ -266,6 +274,7 @@ impl Recorder {
         executor: &dyn Executor,
     ) -> Result<Recorder> {
         let columns = |label: &str, width: usize| executor.alloc(label, MAX_COLUMNS * width);
+        let input = |label: &str, width: usize| executor.alloc(label, input_words(width));
         let [q, k, v] = config.qkv_rows();
         let shape = AttentionShape {
             heads: config.heads as u32,
@@ -294,13 +303,14 @@ impl Recorder {
             .collect::<Result<_>>()?;
         Ok(Recorder {
             config: config.clone(),
+            arithmetic: executor.arithmetic(),
             x: columns("stream", config.width)?,
-            h: columns("normed", config.width)?,
-            qkv: columns("qkv", q + k + v)?,
-            partial: columns("attention partials", config.heads * shape.chunks() as usize * (config.head_dim + 2))?,
-            attended: columns("attended", q)?,
+            h: input("normed", config.width)?,
+            qkv: input("qkv", q + k + v)?,
+            partial: columns("attention partials", config.heads * shape.chunks() as usize * (config.head_dim + 4))?,
+            attended: input("attended", q)?,
             gate_up: columns("gate and up", 2 * config.feed_forward)?,
-            inner: columns("inner", config.feed_forward)?,
+            inner: input("inner", config.feed_forward)?,
             logits: columns("logits", config.vocabulary)?,
             history: executor.alloc("history", capacity)?,
             rope: [global, local],
@@ -325,8 +335,9 @@ impl Recorder {
         let local = self.config.is_local(index);
         let shape = AttentionShape { window: if local { self.config.window as u32 } else { 0 }, ..self.shape };
         let [k_cache, v_cache] = self.caches[index];
-        steps.push(self.norm(self.x, layer.attn_norm, self.h, false));
-        self.product(steps, &layer.qkv, self.h, self.qkv, false);
+        let h = self.vector(self.h, &layer.qkv);
+        steps.push(self.norm(self.x, layer.attn_norm, h, false));
+        self.product(steps, &layer.qkv, h, self.qkv, false);
         steps.push(Step::RopeKv {
             qkv: self.qkv,
             k_cache,
@@ -338,41 +349,54 @@ impl Recorder {
             eps: self.config.eps,
         });
         steps.push(Step::Attention { qkv: self.qkv, k_cache, v_cache, partial: self.partial, shape });
-        steps.push(Step::AttentionCombine { partial: self.partial, out: self.attended, shape });
-        self.add_to_stream(steps, &layer.attn_output, self.attended, layer.post_attn_norm);
+        let attended = match shape.head_dim.is_multiple_of(BLOCK as u32) {
+            true => self.vector(self.attended, std::slice::from_ref(&layer.attn_output)),
+            // A block would belong to two heads.
+            false => Vector::F32(self.attended),
+        };
+        steps.push(Step::AttentionCombine { partial: self.partial, out: attended, shape });
+        self.add_to_stream(steps, &layer.attn_output, attended, layer.post_attn_norm);
     }
 
     fn feed_forward(&self, steps: &mut Vec<Step>, layer: &Layer<Matrix, BufferId>) {
-        steps.push(self.norm(self.x, layer.ffn_norm, self.h, false));
-        self.product(steps, &layer.gate_up, self.h, self.gate_up, false);
+        let h = self.vector(self.h, &layer.gate_up);
+        let inner = self.vector(self.inner, std::slice::from_ref(&layer.down));
+        steps.push(self.norm(self.x, layer.ffn_norm, h, false));
+        self.product(steps, &layer.gate_up, h, self.gate_up, false);
         steps.push(Step::Activation {
             x: self.gate_up,
-            out: self.inner,
+            out: inner,
             width: self.config.feed_forward as u32,
             gate: self.config.architecture.gate,
         });
-        self.add_to_stream(steps, &layer.down, self.inner, layer.post_ffn_norm);
+        self.add_to_stream(steps, &layer.down, inner, layer.post_ffn_norm);
     }
 
     /// Adds `matrix * input` to the stream, through a norm where the architecture has one there.
-    fn add_to_stream(&self, steps: &mut Vec<Step>, matrix: &Matrix, input: BufferId, post_norm: Option<BufferId>) {
+    fn add_to_stream(&self, steps: &mut Vec<Step>, matrix: &Matrix, input: Vector, post_norm: Option<BufferId>) {
         let group = std::slice::from_ref(matrix);
         match post_norm {
             None => self.product(steps, group, input, self.x, true),
             Some(weight) => {
                 self.product(steps, group, input, self.h, false);
-                steps.push(self.norm(self.h, weight, self.x, true));
+                steps.push(self.norm(self.h, weight, Vector::F32(self.x), true));
             }
         }
     }
 
-    fn norm(&self, x: BufferId, weight: BufferId, out: BufferId, add: bool) -> Step {
+    /// What `matrices` take from a buffer: quantised where that is the arithmetic and all of them can.
+    fn vector(&self, buffer: BufferId, matrices: &[Matrix]) -> Vector {
+        let quantised = matrices.iter().flatten().all(|part| part.layout.is_quantised());
+        if self.arithmetic == Arithmetic::Q8 && quantised { Vector::Q8(buffer) } else { Vector::F32(buffer) }
+    }
+
+    fn norm(&self, x: BufferId, weight: BufferId, out: Vector, add: bool) -> Step {
         let (width, eps) = (self.config.width as u32, self.config.eps);
         Step::RmsNorm { x, weight, out, width, eps, add, columns: Columns::All }
     }
 
     /// `out = [group] * x`, the matrices of the group one below the other.
-    fn product(&self, steps: &mut Vec<Step>, group: &[Matrix], x: BufferId, out: BufferId, add: bool) {
+    fn product(&self, steps: &mut Vec<Step>, group: &[Matrix], x: Vector, out: BufferId, add: bool) {
         let rows = |matrix: &Matrix| matrix.iter().map(|part| part.rows).sum::<u32>();
         let out_stride = group.iter().map(rows).sum();
         let mut out_offset = 0;
@@ -387,19 +411,12 @@ impl Recorder {
     fn head(&self, tensors: &Tensors<Matrix, BufferId>) -> Vec<Step> {
         let (width, eps) = (self.config.width as u32, self.config.eps);
         let columns = Columns::Logits;
-        let norm =
-            Step::RmsNorm { x: self.x, weight: tensors.output_norm, out: self.h, width, eps, add: false, columns };
         let head = tensors.head.as_ref().unwrap_or(&tensors.embedding);
+        let h = self.vector(self.h, std::slice::from_ref(head));
+        let norm = Step::RmsNorm { x: self.x, weight: tensors.output_norm, out: h, width, eps, add: false, columns };
         let out_stride = self.config.vocabulary as u32;
-        let product = |&weight| Step::Matvec {
-            weight,
-            x: self.h,
-            out: self.logits,
-            out_offset: 0,
-            out_stride,
-            add: false,
-            columns,
-        };
+        let product =
+            |&weight| Step::Matvec { weight, x: h, out: self.logits, out_offset: 0, out_stride, add: false, columns };
         std::iter::once(norm).chain(head.iter().map(product)).collect()
     }
 

@@ -3,7 +3,7 @@
 use super::config::ModelConfig;
 use super::tensors::{Group, Layer, Matrix, MatrixSpec, Tensors, VectorSpec};
 use crate::error::{Error, Result};
-use crate::plan::{BufferId, Executor, MatrixPart};
+use crate::plan::{BufferId, Executor, MatrixPart, ROW_UNIT};
 use crate::weights::format::Format;
 use crate::weights::gguf::{GgufReader, TensorInfo};
 use crate::weights::repack::repack;
@@ -69,14 +69,23 @@ impl<'a> Placement<'a> {
     fn matrix(&mut self, spec: &MatrixSpec) -> Result<Matrix> {
         let rows_per_part = spec.rows_per_part(self.max_binding_bytes);
         let label = &spec.tensors[0].0;
+        // A tensor that begins within a unit of rows cannot be written unit by unit.
+        let units = spec.tensors.iter().all(|(_, rows)| rows.is_multiple_of(ROW_UNIT));
         let mut matrix = Matrix::new();
         for first_row in (0..spec.rows).step_by(rows_per_part) {
             let rows = rows_per_part.min(spec.rows - first_row);
             let weights = rows * spec.cols;
+            let [quants, scales] = match units {
+                true => self.executor.alloc_matrix(label, spec.layout, rows, spec.cols)?,
+                false => [
+                    self.executor.alloc(&format!("{label} quants"), spec.layout.quant_words_for(weights))?,
+                    self.executor.alloc(&format!("{label} scales"), spec.layout.scale_words_for(weights).max(1))?,
+                ],
+            };
             matrix.push(MatrixPart {
                 layout: spec.layout,
-                quants: self.executor.alloc(&format!("{label} quants"), spec.layout.quant_words_for(weights))?,
-                scales: self.executor.alloc(&format!("{label} scales"), spec.layout.scale_words_for(weights).max(1))?,
+                quants,
+                scales,
                 first_row: first_row as u32,
                 rows: rows as u32,
                 cols: spec.cols as u32,
@@ -112,7 +121,8 @@ impl<'a> Placement<'a> {
             let Some(place) = self.places.get(&tensor.name) else { continue };
             // Whole rows at a time; a vector is one row.
             let row_bytes = tensor.bytes / tensor.shape[..tensor.shape.len() - 1].iter().product::<u64>().max(1);
-            let piece_bytes = (PIECE_BYTES / row_bytes).max(1) * row_bytes;
+            let piece_bytes =
+                (PIECE_BYTES / row_bytes).next_multiple_of(ROW_UNIT as u64).max(ROW_UNIT as u64) * row_bytes;
             let mut at = 0;
             while at < tensor.bytes {
                 let len = piece_bytes.min(tensor.bytes - at);
@@ -146,14 +156,10 @@ impl<'a> Placement<'a> {
                 continue;
             }
             let cols = part.cols as usize;
-            let words = |per: usize, source: &[u32], buffer: BufferId| {
-                if per == 0 {
-                    return Ok(());
-                }
-                self.executor.write(buffer, (from - first) * per, &source[(from - row) * per..(to - row) * per])
-            };
-            words(part.layout.quant_words_for(cols), quants, part.quants)?;
-            words(part.layout.scale_words_for(cols), scales, part.scales)?;
+            let words = |per: usize, source: &[u32]| (from - row) * per..((to - row) * per).min(source.len());
+            let quants = &quants[words(part.layout.quant_words_for(cols), quants)];
+            let scales = &scales[words(part.layout.scale_words_for(cols), scales)];
+            self.executor.write_matrix(part, from - first, quants, scales)?;
         }
         Ok(())
     }

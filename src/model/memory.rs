@@ -1,6 +1,7 @@
 //! How much memory a model takes, worked out before anything is loaded.
 
 use super::config::ModelConfig;
+use super::decoder::input_words;
 use super::tensors::{MatrixSpec, Tensors, VectorSpec, specify};
 use crate::error::{Error, Result};
 use crate::plan::{Executor, KV_CHUNK, MAX_COLUMNS, MAX_NODES};
@@ -40,12 +41,14 @@ impl MemoryPlan {
         let cache = (config.kv_heads * config.head_dim * 2) as u64 * capacity;
         let kv_bytes = 2 * cache * config.layers as u64;
         let [q, k, v] = config.qkv_rows();
-        let widths = 2 * config.width + q + k + v + q + 3 * config.feed_forward;
+        let widths = config.width + 2 * config.feed_forward;
+        let inputs = [config.width, q, config.feed_forward, q + k + v].map(|width| 4 * input_words(width) as u64);
         let partial =
-            columns * config.heads as u64 * capacity.div_ceil(KV_CHUNK as u64) * (config.head_dim as u64 + 2) * 4;
+            columns * config.heads as u64 * capacity.div_ceil(KV_CHUNK as u64) * (config.head_dim as u64 + 4) * 4;
         let logits = columns * config.vocabulary as u64 * 4;
         let rope = capacity * config.head_dim as u64 * 4 * if config.window > 0 { 2 } else { 1 };
-        let activations_bytes = columns * widths as u64 * 4 + partial + logits + rope + capacity * 4;
+        let activations_bytes =
+            columns * widths as u64 * 4 + inputs.iter().sum::<u64>() + partial + logits + rope + capacity * 4;
         MemoryPlan {
             weights_bytes,
             kv_bytes,

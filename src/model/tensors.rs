@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::plan::MatrixPart;
+use crate::plan::{MatrixPart, ROW_UNIT};
 use crate::weights::format::{BLOCK, Layout};
 use crate::weights::gguf::{Gguf, TensorInfo};
 use std::collections::HashMap;
@@ -27,10 +27,11 @@ impl MatrixSpec {
         4 * (self.layout.quant_words_for(weights) + self.layout.scale_words_for(weights)) as u64
     }
 
-    /// Rows that fit into one binding.
+    /// Rows that fit into one binding, whole units of them where there are more.
     pub fn rows_per_part(&self, max_binding_bytes: u64) -> usize {
         let row_bytes = 4 * self.layout.quant_words_for(self.cols).max(self.layout.scale_words_for(self.cols)) as u64;
-        usize::try_from(max_binding_bytes / row_bytes.max(1)).unwrap_or(usize::MAX).clamp(1, self.rows)
+        let most = usize::try_from(max_binding_bytes / row_bytes.max(1)).unwrap_or(usize::MAX);
+        if most >= self.rows { self.rows } else { (most / ROW_UNIT * ROW_UNIT).max(1) }
     }
 }
 

@@ -200,6 +200,11 @@ impl Layout {
         }
     }
 
+    /// Whether weights are integers times factors, so that they can be multiplied with quantised vectors.
+    pub const fn is_quantised(self) -> bool {
+        !matches!(self, Layout::F16 | Layout::BF16 | Layout::F32)
+    }
+
     /// Words of quants a block of 32 weights.
     pub const fn quant_words(self) -> usize {
         match self {

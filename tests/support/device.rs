@@ -2,16 +2,16 @@
 
 use foredraft::gpu::kernels::Geometry;
 use foredraft::gpu::{AdapterChoice, GpuExecutor};
-use foredraft::plan::{BufferId, Executor, Params, Plan, Step, Submission};
+use foredraft::plan::{Arithmetic, BufferId, Executor, Params, Plan, Step, Submission};
 use futures_lite::future::block_on;
 
 /// Any adapter, software ones included. A test that gets none fails and says what to install.
 pub(crate) fn gpu() -> GpuExecutor {
-    gpu_with(None)
+    gpu_with(None, None)
 }
 
-/// The same with another geometry than the device would choose.
-pub(crate) fn gpu_with(geometry: Option<Geometry>) -> GpuExecutor {
+/// The same with another arithmetic or geometry than the device would choose.
+pub(crate) fn gpu_with(arithmetic: Option<Arithmetic>, geometry: Option<Geometry>) -> GpuExecutor {
     static RUNTIME_DIR: std::sync::Once = std::sync::Once::new();
     RUNTIME_DIR.call_once(|| {
         if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
@@ -19,7 +19,7 @@ pub(crate) fn gpu_with(geometry: Option<Geometry>) -> GpuExecutor {
             unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
         }
     });
-    block_on(GpuExecutor::request_with(AdapterChoice::Any, geometry)).unwrap_or_else(|error| {
+    block_on(GpuExecutor::request_with(AdapterChoice::Any, arithmetic, geometry)).unwrap_or_else(|error| {
         panic!("{error}. These tests need a Vulkan driver: on Debian `apt-get install mesa-vulkan-drivers libvulkan1`")
     })
 }

@@ -57,7 +57,8 @@ export class EngineHost {
         sources.push(new Remembering(await open(ref)));
       }
       const [model, draft] = sources;
-      const options = { device: args.device, context: args.context, speculation: args.speculation };
+      const { device, arithmetic, context, speculation } = args;
+      const options = { device, arithmetic, context, speculation };
       const onProgress = (json: string) => {
         const event = describe(JSON.parse(json) as RawProgress, performance.now() - began);
         this.post({ id, kind: "event", of: "load", event });

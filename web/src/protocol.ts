@@ -37,6 +37,7 @@ export interface LoadArgs {
   model: ModelRef;
   draftModel?: ModelRef;
   device: "auto" | "gpu" | "cpu";
+  arithmetic?: "f32" | "q8";
   context?: number;
   speculation?: Speculation;
   /** Where the wasm is, if not beside the worker. */

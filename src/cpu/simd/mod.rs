@@ -1,18 +1,22 @@
 //! The inner loops, compiled for what the machine has. All give the same bits: the order of operations is in the source
 //! and Rust never contracts or reorders floats.
 
-#[cfg(not(target_arch = "x86_64"))]
-mod scalar;
-#[cfg(target_arch = "x86_64")]
-mod x86;
-
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
 use scalar as imp;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use wasm as imp;
 #[cfg(target_arch = "x86_64")]
 use x86 as imp;
 
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use crate::weights::decode;
-use crate::weights::format::Layout;
+use crate::weights::format::{BLOCK, Layout};
 
 /// Input of a run of rows.
 pub(super) struct Rows<'a> {
@@ -20,12 +24,29 @@ pub(super) struct Rows<'a> {
     pub(super) quants: &'a [u32],
     /// by layout
     pub(super) scales: &'a [u32],
-    /// (count, cols)
-    pub(super) x: &'a [f32],
+    /// (count, cols) f32, or (count, cols/32, 12) of a quantised vector
+    pub(super) x: &'a [u32],
     /// Weights in a row.
     pub(super) cols: usize,
     /// Columns.
     pub(super) count: usize,
+}
+
+/// Products of blocks of signed bytes, summed in 8 lanes: lane `l` has elements `4 l .. 4 l + 4`. Everything is to be
+/// inlined into a function that is compiled for the instructions it uses.
+pub(super) trait Dot {
+    /// Eight floats.
+    type Lanes: Copy;
+    /// A block of weights, made ready.
+    type Weights: Copy;
+    /// No sum yet.
+    const ZERO: Self::Lanes;
+    /// Makes a block ready.
+    fn weights(bytes: &[i8; BLOCK]) -> Self::Weights;
+    /// `lanes[l] += factors[l / 4] * sum_j weights[4 l + j] * x[4 l + j]`
+    fn add(lanes: &mut Self::Lanes, weights: Self::Weights, x: &[i8; BLOCK], factors: [f32; 2]);
+    /// The lanes.
+    fn to_array(lanes: Self::Lanes) -> [f32; 8];
 }
 
 macro_rules! by_layout {
@@ -44,10 +65,19 @@ macro_rules! by_layout {
     };
 }
 
-/// `products[r][c]` of rows `first_row ..`.
-pub(super) fn matvec_rows(layout: Layout, input: &Rows<'_>, first_row: usize, products: &mut [f32]) {
-    use imp::rows;
-    by_layout!(layout, rows(input, first_row, products));
+/// `products[r][c]` of rows `first_row ..`, with floats or with quantised vectors.
+pub(super) fn matvec_rows(layout: Layout, quantised: bool, input: &Rows<'_>, first_row: usize, products: &mut [f32]) {
+    use imp::{rows, rows_q8};
+    if quantised {
+        by_layout!(layout, rows_q8(input, first_row, products));
+    } else {
+        by_layout!(layout, rows(input, first_row, products));
+    }
+}
+
+/// One chunk of attention.
+pub(super) fn attention_chunk(input: &super::attention::Input<'_>, kv_head: usize, chunk: usize, out: &mut [f32]) {
+    imp::attention_chunk(input, kv_head, chunk, out);
 }
 
 /// What the loops were compiled for.
