@@ -12,6 +12,7 @@ use crate::session::Session;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::cost::CostModel;
 use crate::speculate::drafters::suffix_store::fingerprint;
+use crate::speculate::measure::measure;
 use crate::speculate::memory::Memory;
 use crate::store::ByteSource;
 use crate::text::template::ChatTemplate;
@@ -159,6 +160,7 @@ impl Engine {
             Some(draft) => Some(Rc::new(draft.load(executor, context, progress).await?)),
             None => None,
         };
+        let cost = measure(executor, &target).await?;
         let load_ms = runtime::now_ms() - start;
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
         let texts = (0..tokenizer.vocabulary() as u32).map(|token| tokenizer.token_text(token));
@@ -173,7 +175,7 @@ impl Engine {
             speculation,
             load_ms,
             exit: RefCell::default(),
-            cost: Rc::default(),
+            cost: Rc::new(RefCell::new(cost)),
             memory,
             corpus: RefCell::default(),
             busy: Cell::new(false),

@@ -1,6 +1,7 @@
 //! The wasm-bindgen surface, for `web/src/host.ts` in a dedicated worker. Options, events and reports cross as JSON, in the
 //! shapes of the command line's `--json`; exports take `&self` and hold no borrow across an await.
 
+use crate::bench::{self, Arm, Suite};
 use crate::device::DeviceChoice;
 use crate::engine::{self, LoadOptions};
 use crate::error::{Error, Result};
@@ -69,6 +70,21 @@ struct WebRequest {
     #[serde(default)]
     stop: Vec<String>,
     speculation: Option<SpeculationConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WebBench {
+    speculation: Vec<String>,
+    per_category: Option<usize>,
+    max_tokens: Option<usize>,
+    repeats: usize,
+}
+
+impl Default for WebBench {
+    fn default() -> WebBench {
+        WebBench { speculation: vec!["auto".to_owned()], per_category: None, max_tokens: None, repeats: 1 }
+    }
 }
 
 /// What there is to run on, tested: JSON as of `foredraft devices --json`.
@@ -151,6 +167,41 @@ impl Engine {
             speculation: request.speculation,
         });
         Ok(Generation { cancel: generation.cancel_handle(), generation: Rc::new(RefCell::new(Some(generation))) })
+    }
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Measures speculation against plain decoding. `suite` is JSON `{name?, prompts: [{id, category, messages,
+    /// max_tokens?}]}`, `options` JSON `{speculation?: [text, …], per_category?, max_tokens?, repeats?}`; `on_progress` is
+    /// called with JSON `{id, config, done, total}`. Gives the report as JSON, the same as `foredraft bench --json`.
+    #[wasm_bindgen(unchecked_return_type = "Promise<string>")]
+    pub fn bench(
+        &self,
+        suite: &str,
+        options: &str,
+        #[wasm_bindgen(unchecked_param_type = "(progress: string) => void")] on_progress: js_sys::Function,
+    ) -> Result<js_sys::Promise, JsValue> {
+        let suite: Suite = parse("suite", suite).map_err(thrown)?;
+        let options: WebBench = parse("bench options", options).map_err(thrown)?;
+        let arms = options.speculation.iter().map(|text| text.parse()).collect::<Result<Vec<Arm>, Error>>();
+        let options = bench::Options {
+            arms: arms.map_err(thrown)?,
+            per_category: options.per_category,
+            max_tokens: options.max_tokens,
+            repeats: options.repeats,
+            ..bench::Options::default()
+        };
+        let engine = self.0.clone();
+        Ok(future_to_promise(async move {
+            let mut report = |progress: &bench::Progress<'_>| {
+                // What the listener throws is its own affair.
+                let _ = on_progress.call1(&JsValue::NULL, &json!(progress).to_string().into());
+            };
+            let (report, _) = bench::run(&engine, &suite, &options, &mut report).await.map_err(thrown)?;
+            report.check().map_err(thrown)?;
+            Ok(json!(report).to_string().into())
+        }))
     }
 }
 

@@ -179,19 +179,26 @@ pub fn difference(plain: &[u32], found: &[u32]) -> Option<Difference> {
     (plain != found).then_some(Difference { at, plain, found })
 }
 
-/// Runs a suite. Gives the figures, and the texts of plain decoding.
+/// Runs a suite. Gives the figures, with those of plain decoding against itself as a control, and the texts of plain
+/// decoding.
 pub async fn run(
     engine: &Engine,
     suite: &Suite,
     options: &Options,
     progress: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<(Report, Vec<Trace>)> {
+    let off = Arm { name: "off".to_owned(), speculation: SpeculationConfig::off() };
+    // Plain decoding against itself: what is no gain at all, and how far apart two equal runs are.
+    let mut options = options.clone();
+    if options.repeats > 0 && !options.arms.iter().any(|arm| arm.name == off.name) {
+        options.arms.push(off.clone());
+    }
+    let options = &options;
     let prompts = options.select(&suite.prompts, |prompt| &prompt.category);
     let pairs = options.repeats.max(1) * options.arms.len();
     // The first pair has its plain run from the prompt's own; without timing there are no others.
     let plain_runs = if options.repeats == 0 { 1 } else { pairs.max(1) };
     let (mut done, total) = (0, prompts.len() * (pairs + plain_runs));
-    let off = Arm { name: "off".to_owned(), speculation: SpeculationConfig::off() };
     let mut builder = Builder::new(&options.arms);
     let mut traces = Vec::new();
     for (index, prompt) in prompts.into_iter().enumerate() {

@@ -199,6 +199,8 @@ pub struct Report {
     pub categories: Vec<CategoryRow>,
     /// By configuration.
     pub overall: Vec<Overall>,
+    /// Those of `overall` that are plain decoding against itself, where the gain must vanish.
+    pub controls: Vec<Overall>,
     /// Geometric mean of the prompts' speed-ups with the first configuration.
     pub geomean_speedup: Option<f64>,
     /// c(k): cost of verifying k columns, the root included, over one; the k that were measured.
@@ -304,6 +306,7 @@ impl<'a> Builder<'a> {
             repeats: options.repeats,
             categories: rows.collect(),
             geomean_speedup: overall.first().and_then(|row| row.geomean_speedup),
+            controls: overall.iter().filter(|row| row.config == "off").cloned().collect(),
             overall,
             verify_cost: known.map(|k| (k, cost.c(k))).collect(),
             mismatches: self.mismatches,

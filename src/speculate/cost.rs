@@ -65,8 +65,10 @@ impl Measured {
 }
 
 /// Costs by columns, draft steps and the rest. Bounded: one number a bucket, and a drafter and length.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct CostModel {
+    /// Passes before any round was measured, rising: of this device where it was timed at load, else [`PRIOR_CURVE`].
+    prior: [f64; BUCKETS],
     verify: [Measured; BUCKETS],
     draft_step: Vec<Option<f64>>,
     /// Whole rounds of a device drafter inside the verify pass's submit, by its place and the tokens it drafted.
@@ -74,10 +76,38 @@ pub struct CostModel {
     host_draft: Option<f64>,
 }
 
+impl Default for CostModel {
+    fn default() -> CostModel {
+        CostModel {
+            prior: PRIOR_CURVE,
+            verify: Default::default(),
+            draft_step: Vec::new(),
+            inner: Vec::new(),
+            host_draft: None,
+        }
+    }
+}
+
 impl CostModel {
+    /// A model of a device whose passes were timed at load, by bucket of columns; what was not is `None`. Rounds correct it:
+    /// the curve at load is that of one context.
+    pub fn of_load(passes_ms: [Option<f64>; BUCKETS]) -> CostModel {
+        let mut prior = PRIOR_CURVE;
+        if let Some(plain) = passes_ms[0] {
+            prior[0] = plain;
+            for bucket in 1..BUCKETS {
+                let grown = prior[bucket - 1] * PRIOR_CURVE[bucket] / PRIOR_CURVE[bucket - 1];
+                // More columns never cost less; a difference of the noise would make the curve a step.
+                prior[bucket] = passes_ms[bucket].unwrap_or(grown).max(prior[bucket - 1] + 0.01 * plain);
+            }
+        }
+        CostModel { prior, ..CostModel::default() }
+    }
+
     /// A model of known costs: `curve` gives milliseconds by bucket of columns, 1, 2, 4, 8, 16.
     pub fn of_curve(curve: [f64; BUCKETS], draft_steps: &[f64]) -> CostModel {
         CostModel {
+            prior: curve,
             verify: curve.map(Measured::known),
             draft_step: draft_steps.iter().copied().map(Some).collect(),
             inner: Vec::new(),
@@ -214,23 +244,23 @@ impl CostModel {
     /// What the other buckets say of one.
     fn expected_ms(&self, bucket: usize) -> f64 {
         let known = |at: &usize| self.verify[*at].weight > 0.0;
-        let on_prior = |at: usize| self.verify[at].ms * PRIOR_CURVE[bucket] / PRIOR_CURVE[at];
-        let slope = |a: usize, b: usize| (self.verify[b].ms - self.verify[a].ms) / (PRIOR_CURVE[b] - PRIOR_CURVE[a]);
+        let on_prior = |at: usize| self.verify[at].ms * self.prior[bucket] / self.prior[at];
+        let slope = |a: usize, b: usize| (self.verify[b].ms - self.verify[a].ms) / (self.prior[b] - self.prior[a]);
         let below: Vec<usize> = (0..bucket).filter(known).collect();
         let above = (bucket + 1..BUCKETS).find(known);
         match (below.last().copied(), above) {
-            (Some(a), Some(b)) => self.verify[a].ms + slope(a, b) * (PRIOR_CURVE[bucket] - PRIOR_CURVE[a]),
+            (Some(a), Some(b)) => self.verify[a].ms + slope(a, b) * (self.prior[bucket] - self.prior[a]),
             (Some(last), None) => {
                 // The gentlest slope so far: a bucket that might pay is tried once, one believed too dear never would be.
                 let gentlest = below.windows(2).map(|pair| slope(pair[0], pair[1]).max(0.0)).reduce(f64::min);
                 gentlest.map_or_else(
                     || on_prior(last),
-                    |slope| self.verify[last].ms + slope * (PRIOR_CURVE[bucket] - PRIOR_CURVE[last]),
+                    |slope| self.verify[last].ms + slope * (self.prior[bucket] - self.prior[last]),
                 )
             }
             (None, Some(above)) => on_prior(above),
             (None, None) if known(&bucket) => self.verify[bucket].ms,
-            (None, None) => PRIOR_CURVE[bucket],
+            (None, None) => self.prior[bucket],
         }
     }
 }
@@ -266,6 +296,17 @@ mod tests {
         assert!((cost.verify_ms(3) - 10.6).abs() < 0.1, "between the two: {}", cost.verify_ms(3));
         assert_eq!(cost.verify_ms(20), cost.verify_ms(16) + cost.verify_ms(4));
         assert!(cost.is_measured(5) && !cost.is_measured(3));
+    }
+
+    #[test]
+    fn passes_timed_at_load_are_the_curve_until_rounds_say_otherwise() {
+        let mut cost = CostModel::of_load([Some(10.0), None, Some(18.0), Some(17.0), None]);
+        assert_eq!((cost.plain_ms(), cost.verify_ms(2), cost.verify_ms(4)), (10.0, 12.0, 18.0));
+        assert!((cost.verify_ms(8) - 18.1).abs() < 1e-9, "the curve rises: {}", cost.verify_ms(8));
+        assert!((cost.verify_ms(16) - 18.1 * 1.8).abs() < 1e-9, "on as usual: {}", cost.verify_ms(16));
+        cost.observe(1, None, &timing(20.0));
+        assert_eq!((cost.plain_ms(), cost.c(4)), (20.0, 1.8), "a longer context costs every width more");
+        assert_eq!(CostModel::of_load([None; BUCKETS]).c(8), 2.5);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod cost;
 pub mod drafters;
 pub mod kv;
 pub mod length;
+pub mod measure;
 pub mod memory;
 pub mod methods;
 pub mod outcome;

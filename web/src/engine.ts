@@ -1,4 +1,5 @@
 /** The engine as a page sees it: a model in a worker, asked in OpenAI's shapes. */
+import type { BenchProgress, BenchReport, BenchSettings, BenchSuite } from "./bench.js";
 import { WorkerClient } from "./client.js";
 import { ForedraftError } from "./errors.js";
 import { absolute, modelRef, type ModelSource, type SentModel } from "./models.js";
@@ -114,6 +115,15 @@ export class Engine {
       for (const model of models) model.dispose();
       signal?.removeEventListener("abort", abort);
     }
+  }
+
+  /**
+   * Measures speculation against plain decoding, in turn, on this device. Requests wait until it is done; {@link unload}
+   * ends it early. Fails with `mismatch` where a text is not the one of plain decoding.
+   */
+  bench(suite: BenchSuite, options: BenchSettings & { onProgress?: (progress: BenchProgress) => void } = {}): Promise<BenchReport> {
+    const { onProgress, ...settings } = options;
+    return this.client.call("bench", { suite, options: settings }, { ...(onProgress && { onEvent: onProgress }) });
   }
 
   /** Ends the worker and frees everything; requests that still run fail with `unloaded`. */

@@ -39,6 +39,8 @@ export class EngineHost {
         return this.post({ id, kind: "result", of: "load", result: await this.load(id, ask.args) });
       case "generate":
         return this.post({ id, kind: "result", of: "generate", result: await this.queue(id, ask.args) });
+      case "bench":
+        return this.post({ id, kind: "result", of: "bench", result: await this.bench(id, ask.args) });
       case "devices":
         await start(ask.args.wasm);
         return this.post({ id, kind: "result", of: "devices", result: JSON.parse(await devices()) });
@@ -71,6 +73,19 @@ export class EngineHost {
     } finally {
       for (const source of sources) source.close();
     }
+  }
+
+  private bench(id: number, { suite, options }: Calls["bench"]["args"]): Promise<Calls["bench"]["result"]> {
+    const result = this.turn.then(async () => {
+      if (!this.engine) throw new ForedraftError("unloaded", "no model is loaded");
+      const onProgress = (json: string) => {
+        this.post({ id, kind: "event", of: "bench", event: JSON.parse(json) as Calls["bench"]["event"] });
+      };
+      const report = await this.engine.bench(JSON.stringify(suite), JSON.stringify(options), onProgress);
+      return JSON.parse(report) as Calls["bench"]["result"];
+    });
+    this.turn = result.catch(() => {});
+    return result;
   }
 
   private queue(id: number, args: GenerateArgs): Promise<Summary> {

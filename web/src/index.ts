@@ -3,6 +3,7 @@
  *
  * Importing this module does nothing: workers, wasm and downloads begin with `Engine.load`.
  */
+export type * from "./bench.js";
 export { Engine, checkShaders, devices } from "./engine.js";
 export type { Assets, Create, LoadOptions } from "./engine.js";
 export { ForedraftError } from "./errors.js";

@@ -2,6 +2,7 @@
  * What the page and the worker say to each other, from one definition: each call has arguments, events on the way and one
  * result. A call that is cancelled still ends with its result or an error.
  */
+import type { BenchProgress, BenchReport, BenchSettings, BenchSuite } from "./bench.js";
 import type { WireError } from "./errors.js";
 import type { DeviceInfo, FinishReason, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
 import type { Speculation } from "./speculation.js";
@@ -86,6 +87,8 @@ export interface Summary {
 export interface Calls {
   load: { args: LoadArgs; event: LoadProgress; result: EngineInfo };
   generate: { args: GenerateArgs; event: GenerateChunk; result: Summary };
+  /** Speculation against plain decoding, prompt by prompt. */
+  bench: { args: { suite: BenchSuite; options: BenchSettings }; event: BenchProgress; result: BenchReport };
   /** Adapters, features, self-test; needs no model. */
   devices: { args: { wasm?: string }; event: never; result: unknown };
   /** Compiles every shader; needs no model. */
