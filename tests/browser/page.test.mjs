@@ -124,15 +124,47 @@ for (const name of browserNames) {
       await page.close();
     });
 
+    test("the bench measures and gives its figures as JSON", { timeout: 5 * MINUTE }, async (t) => {
+      const page = await browser.newPage();
+      await page.setViewport({ width: 1000, height: 900 });
+      // Three categories of the suite, few tokens: what is measured here is that it measures.
+      await page.evaluateOnNewDocument(() => {
+        const real = globalThis.fetch;
+        globalThis.fetch = async (address, options) => {
+          const answer = await real(address, options);
+          if (!String(address).endsWith("prompts.json")) return answer;
+          const suite = await answer.json();
+          suite.prompts = suite.prompts.filter(({ category }) => ["story", "qa", "copy"].includes(category));
+          return new Response(JSON.stringify(suite));
+        };
+      });
+      await page.goto(`${server.origin}/bench.html?model=/models/${MODEL}&device=cpu&max_tokens=12`);
+      await page.click("#run");
+      await page.waitForSelector("#found:not([hidden])", { timeout: 4 * MINUTE });
+      const rows = await page.$$eval("#rows tr", (lines) => lines.map((line) => [...line.children].map((cell) => cell.textContent)));
+      assert.deepEqual(rows.map(([category]) => category), ["story", "qa", "copy"]);
+      for (const row of rows) for (const cell of row.slice(1)) assert.match(cell, /^\d+\.\d+$/);
+      const report = await page.$eval("#download", async (link) => (await fetch(link.href)).json());
+      assert.equal(report.device.kind, "cpu");
+      assert.equal(report.controls.length, 1, "plain decoding against itself");
+      assert.equal(report.verify_cost["1"], 1);
+      assert.equal(report.categories.filter(({ config }) => config === "auto").flatMap(({ prompts }) => prompts).length, 3);
+      t.diagnostic(await text(page, "#notes"));
+      await shot(page, "bench");
+      await page.close();
+    });
+
     test("every control has a name", { timeout: MINUTE }, async () => {
       const page = await browser.newPage();
-      await page.goto(server.origin);
-      const nameless = await page.evaluate(() =>
-        [...document.querySelectorAll("input, select, textarea, button")]
-          .filter((control) => !(control.labels?.length || control.textContent.trim() || control.ariaLabel))
-          .map((control) => control.outerHTML),
-      );
-      assert.deepEqual(nameless, []);
+      for (const address of [server.origin, `${server.origin}/bench.html`]) {
+        await page.goto(address);
+        const nameless = await page.evaluate(() =>
+          [...document.querySelectorAll("input, select, textarea, button")]
+            .filter((control) => !(control.labels?.length || control.textContent.trim() || control.ariaLabel))
+            .map((control) => control.outerHTML),
+        );
+        assert.deepEqual(nameless, [], address);
+      }
       await page.close();
     });
   });

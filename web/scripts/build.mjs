@@ -64,12 +64,15 @@ await bundle([path.join(web, "src/index.ts"), path.join(web, "src/worker.ts")], 
 await bundle(
   [
     { in: path.join(web, "page/main.ts"), out: "main" },
+    { in: path.join(web, "page/bench.ts"), out: "bench" },
     { in: path.join(web, "src/worker.ts"), out: "worker" },
     { in: path.join(web, "page/style.css"), out: "style" },
   ],
   pageDir,
 );
-copyFileSync(path.join(web, "page/index.html"), path.join(pageDir, "index.html"));
+for (const name of ["index.html", "bench.html"]) copyFileSync(path.join(web, "page", name), path.join(pageDir, name));
+// The prompts of `foredraft bench`, so that both measure the same.
+copyFileSync(path.join(root, "tests/prompts/dev.json"), path.join(pageDir, "prompts.json"));
 
 for (const name of ["index.js", "worker.js", "foredraft_bg.wasm"]) {
   const file = path.join(packageDir, name);
