@@ -58,7 +58,9 @@ pub(super) struct Generate {
 pub(super) async fn generate(args: Generate) -> Result<()> {
     let prompt = prompt(&args)?;
     let mut speculation: SpeculationConfig = args.speculation.parse()?;
-    speculation.corpus = args.corpus.as_deref().map(read_text).transpose()?;
+    if let Some(path) = &args.corpus {
+        speculation.corpus = Some(read_text(path)?);
+    }
     let sampling = args.sampling.params()?;
     let mut options = args.model.options()?;
     options.draft_model = args.draft_model.as_deref().map(open).transpose()?;
@@ -89,8 +91,6 @@ pub(super) async fn generate(args: Generate) -> Result<()> {
             }
         }
     }
-    // The answer joins the store when its request is gone.
-    drop(generation);
     match &args.suffix_store {
         Some(path) => replace_file(path, &engine.save_suffix_store()),
         None => Ok(()),

@@ -105,8 +105,8 @@ impl<const MAX: usize> VisitBlock for Sums<'_, MAX> {
     }
 }
 
-/// Rows `first_row ..` of the product with quantised vectors, `(rows, count)`. Sums of four products are integers and exact;
-/// a column adds them up in 8 lanes, block by block, whatever `count` is.
+/// Rows `first_row ..` of the product with quantised vectors, `(rows, count)`. Sums of a block's products are integers and exact;
+/// a column adds them up block by block, whatever `count` is.
 #[inline(always)]
 pub(super) fn rows_q8<D: Decode, S: simd::Dot>(input: &simd::Rows<'_>, first_row: usize, products: &mut [f32]) {
     let count = input.count;
@@ -162,12 +162,11 @@ fn row_q8<D: Decode, S: simd::Dot, const COUNT: usize>(
             for ((lanes, offset), x) in lanes.iter_mut().zip(&mut offsets).zip(&x) {
                 let x = &x[done + j];
                 let scale = f32::from_bits(x[8]);
-                let halves = match D::LAYOUT {
-                    Layout::Q6K => [one * scale, two * scale],
-                    _ => [one * scale; 2],
-                };
-                S::add(lanes, weights, bytemuck::cast_ref(x.first_chunk::<8>().expect("12 words")), halves);
-                if D::LAYOUT != Layout::Q6K {
+                let bytes = bytemuck::cast_ref(x.first_chunk::<8>().expect("12 words"));
+                if D::LAYOUT == Layout::Q6K {
+                    S::add::<true>(lanes, weights, bytes, [one * scale, two * scale]);
+                } else {
+                    S::add::<false>(lanes, weights, bytes, [one * scale; 2]);
                     *offset += two * f32::from_bits(x[9]);
                 }
             }
@@ -175,7 +174,6 @@ fn row_q8<D: Decode, S: simd::Dot, const COUNT: usize>(
         done += 8;
     }
     for ((product, lanes), offset) in products[column..].iter_mut().zip(lanes).zip(offsets) {
-        let l = S::to_array(lanes);
-        *product = (((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))) + offset;
+        *product = S::sum(lanes) + offset;
     }
 }

@@ -22,6 +22,8 @@ const BUCKETS: usize = COLUMN_BUCKETS.len();
 const PRIOR_CURVE: [f64; BUCKETS] = [1.0, 1.2, 1.6, 2.5, 4.5];
 /// A draft step by a plain step before anything is measured.
 const PRIOR_DRAFT_STEP: f64 = 0.3;
+/// The first pass of a width is not counted where it takes longer than this many times what is expected of it.
+const FIRST: f64 = 2.0;
 /// What is left of the weight of a measurement after a round.
 const FADE: f64 = 0.998;
 /// Most measurements that a mean stands for.
@@ -70,6 +72,8 @@ pub struct CostModel {
     /// Passes before any round was measured, rising: of this device where it was timed at load, else [`PRIOR_CURVE`].
     prior: [f64; BUCKETS],
     verify: [Measured; BUCKETS],
+    /// Buckets that a round has used: the first may have had pipelines to make.
+    used: [bool; BUCKETS],
     draft_step: Vec<Option<f64>>,
     /// Whole rounds of a device drafter inside the verify pass's submit, by its place and the tokens it drafted.
     inner: Vec<[Measured; MAX_NODES]>,
@@ -81,6 +85,7 @@ impl Default for CostModel {
         CostModel {
             prior: PRIOR_CURVE,
             verify: Default::default(),
+            used: [false; BUCKETS],
             draft_step: Vec::new(),
             inner: Vec::new(),
             host_draft: None,
@@ -109,6 +114,7 @@ impl CostModel {
         CostModel {
             prior: curve,
             verify: curve.map(Measured::known),
+            used: [true; BUCKETS],
             draft_step: draft_steps.iter().copied().map(Some).collect(),
             inner: Vec::new(),
             host_draft: Some(0.0),
@@ -233,7 +239,13 @@ impl CostModel {
             blend(&mut self.host_draft, timing.draft_ms);
         }
         if nodes <= MAX_COLUMNS && timing.inner_steps == 0 {
-            self.verify[bucket_of(nodes)].add(verify_ms);
+            let bucket = bucket_of(nodes);
+            let first = !std::mem::replace(&mut self.used[bucket], true);
+            // One that made its pipelines says nothing of what the next will cost, and would bar its width for long.
+            let known = bucket > 0 && self.verify[0].weight > 0.0;
+            if !(first && known && verify_ms > FIRST * self.bucket_ms(bucket)) {
+                self.verify[bucket].add(verify_ms);
+            }
         }
     }
 
@@ -312,6 +324,9 @@ mod tests {
     #[test]
     fn an_unlucky_measurement_does_not_last() {
         let mut cost = CostModel::default();
+        cost.observe(1, None, &timing(10.0));
+        cost.observe(8, None, &timing(900.0));
+        assert_eq!(cost.c(8), 2.5, "the first pass of a width may have had its pipelines to make");
         cost.observe(8, None, &timing(90.0));
         for _ in 0..2000 {
             cost.observe(1, None, &timing(10.0));

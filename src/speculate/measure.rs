@@ -9,7 +9,7 @@ use crate::runtime::now_ms;
 /// Tokens that the passes see before them: what a short prompt has.
 const CONTEXT: usize = 128;
 /// Widths whose turn would come after this long are left out.
-const BUDGET_MS: f64 = 1500.0;
+const BUDGET_MS: f64 = 2000.0;
 /// Which widths first: a plain step, then what drafts use most.
 const ORDER: [usize; COLUMN_BUCKETS.len()] = [0, 3, 2, 1, 4];
 

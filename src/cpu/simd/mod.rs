@@ -1,5 +1,5 @@
-//! The inner loops, compiled for what the machine has. All give the same bits: the order of operations is in the source
-//! and Rust never contracts or reorders floats.
+//! The inner loops, compiled for what the machine has. Each gives the same bits on every machine that runs it and for any
+//! number of columns: the order of operations is in the source and Rust never contracts or reorders floats.
 
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
 use scalar as imp;
@@ -32,10 +32,10 @@ pub(super) struct Rows<'a> {
     pub(super) count: usize,
 }
 
-/// Products of blocks of signed bytes, summed in 8 lanes: lane `l` has elements `4 l .. 4 l + 4`. Everything is to be
-/// inlined into a function that is compiled for the instructions it uses.
+/// Products of blocks of signed bytes. A block has two halves of 16 elements; its products are summed as integers, in as many
+/// lanes as suit the machine. Everything is to be inlined into a function that is compiled for the instructions it uses.
 pub(super) trait Dot {
-    /// Eight floats.
+    /// Sums of a row so far, by lane.
     type Lanes: Copy;
     /// A block of weights, made ready.
     type Weights: Copy;
@@ -43,10 +43,10 @@ pub(super) trait Dot {
     const ZERO: Self::Lanes;
     /// Makes a block ready.
     fn weights(bytes: &[i8; BLOCK]) -> Self::Weights;
-    /// `lanes[l] += factors[l / 4] * sum_j weights[4 l + j] * x[4 l + j]`
-    fn add(lanes: &mut Self::Lanes, weights: Self::Weights, x: &[i8; BLOCK], factors: [f32; 2]);
-    /// The lanes.
-    fn to_array(lanes: Self::Lanes) -> [f32; 8];
+    /// Adds a block whose halves count with these factors; without `TWO` both factors are the same.
+    fn add<const TWO: bool>(lanes: &mut Self::Lanes, weights: Self::Weights, x: &[i8; BLOCK], factors: [f32; 2]);
+    /// The sum of the lanes.
+    fn sum(lanes: Self::Lanes) -> f32;
 }
 
 macro_rules! by_layout {
@@ -63,6 +63,13 @@ macro_rules! by_layout {
             Layout::F32 => $call::<decode::F32>($($argument),*),
         }
     };
+}
+
+/// Eight lanes, added by a fixed tree.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+#[inline(always)]
+fn sum_of_eight(l: [f32; 8]) -> f32 {
+    ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
 }
 
 /// `products[r][c]` of rows `first_row ..`, with floats or with quantised vectors.

@@ -1,10 +1,11 @@
 //! Plain Rust: what the compiler makes of the target's own features, such as neon.
 
-use super::Dot;
+use super::{Dot, sum_of_eight};
 use crate::weights::format::BLOCK;
 
 pub(super) struct Scalar;
 
+/// Eight lanes of four neighbours, as AVX2 has them.
 impl Dot for Scalar {
     type Lanes = [f32; 8];
     type Weights = [i8; BLOCK];
@@ -16,7 +17,7 @@ impl Dot for Scalar {
     }
 
     #[inline(always)]
-    fn add(lanes: &mut [f32; 8], weights: [i8; BLOCK], x: &[i8; BLOCK], factors: [f32; 2]) {
+    fn add<const TWO: bool>(lanes: &mut [f32; 8], weights: [i8; BLOCK], x: &[i8; BLOCK], factors: [f32; 2]) {
         for (l, lane) in lanes.iter_mut().enumerate() {
             let sum: i32 = (4 * l..4 * l + 4).map(|e| i32::from(weights[e]) * i32::from(x[e])).sum();
             *lane += factors[l / 4] * sum as f32;
@@ -24,8 +25,8 @@ impl Dot for Scalar {
     }
 
     #[inline(always)]
-    fn to_array(lanes: [f32; 8]) -> [f32; 8] {
-        lanes
+    fn sum(lanes: [f32; 8]) -> f32 {
+        sum_of_eight(lanes)
     }
 }
 

@@ -1,13 +1,14 @@
 //! AVX2 where the machine has it, chosen at run time.
 
 use super::scalar::Scalar;
-use super::{Dot, Rows};
+use super::{Dot, Rows, sum_of_eight};
 use crate::cpu::attention::Input;
 use crate::weights::decode::Decode;
 use crate::weights::format::BLOCK;
 use std::arch::x86_64::{
     __m256, __m256i, _mm_set1_ps, _mm256_abs_epi8, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set_m128, _mm256_set1_epi16, _mm256_sign_epi8,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set_m128, _mm256_set1_epi16, _mm256_set1_ps,
+    _mm256_sign_epi8,
 };
 
 pub(super) fn rows<D: Decode>(input: &Rows<'_>, first_row: usize, products: &mut [f32]) {
@@ -80,20 +81,25 @@ impl Dot for Avx2 {
     }
 
     #[inline(always)]
-    fn add(lanes: &mut __m256, [weights, magnitudes]: [__m256i; 2], x: &[i8; BLOCK], [low, high]: [f32; 2]) {
+    fn add<const TWO: bool>(
+        lanes: &mut __m256,
+        [weights, magnitudes]: [__m256i; 2],
+        x: &[i8; BLOCK],
+        [low, high]: [f32; 2],
+    ) {
         // SAFETY: the caller is compiled for AVX2.
         unsafe {
             // The multiplication wants one factor without a sign; two products are at most 2 * 128 * 127, which fits.
             let pairs = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(load(x), weights));
             let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-            let factors = _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low));
+            let factors = if TWO { _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low)) } else { _mm256_set1_ps(low) };
             *lanes = _mm256_add_ps(*lanes, _mm256_mul_ps(factors, _mm256_cvtepi32_ps(fours)));
         }
     }
 
     #[inline(always)]
-    fn to_array(lanes: __m256) -> [f32; 8] {
+    fn sum(lanes: __m256) -> f32 {
         // SAFETY: both are eight floats, lane 0 first.
-        unsafe { std::mem::transmute(lanes) }
+        sum_of_eight(unsafe { std::mem::transmute::<__m256, [f32; 8]>(lanes) })
     }
 }
