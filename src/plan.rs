@@ -548,6 +548,34 @@ pub struct Counters {
     pub allocated_bytes: u64,
 }
 
+/// Room for a matrix in two buffers, quants and scales.
+pub fn alloc_matrix_in_buffers(
+    executor: &(impl Executor + ?Sized),
+    label: &str,
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+) -> Result<[BufferId; 2]> {
+    let quants = executor.alloc(&format!("{label} quants"), layout.quant_words_for(rows * cols))?;
+    Ok([quants, executor.alloc(&format!("{label} scales"), layout.scale_words_for(rows * cols).max(1))?])
+}
+
+/// Writes rows from `row` of a part that lies in two buffers.
+pub fn write_matrix_in_buffers(
+    executor: &(impl Executor + ?Sized),
+    part: &MatrixPart,
+    row: usize,
+    quants: &[u32],
+    scales: &[u32],
+) -> Result<()> {
+    let weights = row * part.cols as usize;
+    executor.write(part.quants, part.layout.quant_words_for(weights), quants)?;
+    match scales {
+        [] => Ok(()),
+        scales => executor.write(part.scales, part.layout.scale_words_for(weights), scales),
+    }
+}
+
 /// Runs plans. Methods take `&self`; callers see to it that only one submission chain is in flight.
 pub trait Executor {
     /// What this runs on.
@@ -561,16 +589,11 @@ pub trait Executor {
     /// Room for a matrix, quants and scales, in whatever memory the device reads it fastest from; it is filled by
     /// [`Executor::write_matrix`] only.
     fn alloc_matrix(&self, label: &str, layout: Layout, rows: usize, cols: usize) -> Result<[BufferId; 2]> {
-        let quants = self.alloc(&format!("{label} quants"), layout.quant_words_for(rows * cols))?;
-        Ok([quants, self.alloc(&format!("{label} scales"), layout.scale_words_for(rows * cols).max(1))?])
+        alloc_matrix_in_buffers(self, label, layout, rows, cols)
     }
     /// Writes rows of a matrix from `row` of this part on. Rows come in multiples of [`ROW_UNIT`], apart from the last.
     fn write_matrix(&self, part: &MatrixPart, row: usize, quants: &[u32], scales: &[u32]) -> Result<()> {
-        self.write(part.quants, part.layout.quant_words_for(row * part.cols as usize), quants)?;
-        match scales {
-            [] => Ok(()),
-            scales => self.write(part.scales, part.layout.scale_words_for(row * part.cols as usize), scales),
-        }
+        write_matrix_in_buffers(self, part, row, quants, scales)
     }
     /// Reads words back: for tests and tools; costs a submit and a map.
     fn read(&self, buffer: BufferId, offset: usize, words: usize) -> LocalFuture<'_, Result<Vec<u32>>>;

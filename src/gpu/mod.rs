@@ -21,6 +21,7 @@ pub use self_test::SelfTestReport;
 use crate::error::Result;
 use crate::plan::{
     Arithmetic, BufferId, Counters, DeviceInfo, Executor, Limits, MatrixPart, Plan, PlanId, Submission, Ticket,
+    alloc_matrix_in_buffers, write_matrix_in_buffers,
 };
 use crate::store::LocalFuture;
 use crate::weights::format::Layout;
@@ -247,20 +248,14 @@ impl Executor for GpuExecutor {
         {
             return Ok(textures);
         }
-        let quants = self.alloc(&format!("{label} quants"), layout.quant_words_for(rows * cols))?;
-        Ok([quants, self.alloc(&format!("{label} scales"), layout.scale_words_for(rows * cols).max(1))?])
+        alloc_matrix_in_buffers(self, label, layout, rows, cols)
     }
 
     fn write_matrix(&self, part: &MatrixPart, row: usize, quants: &[u32], scales: &[u32]) -> Result<()> {
         if self.lies_in_texture(part) {
             return self.write_textures(part, row, quants, scales);
         }
-        let weights = row * part.cols as usize;
-        self.write(part.quants, part.layout.quant_words_for(weights), quants)?;
-        match scales {
-            [] => Ok(()),
-            scales => self.write(part.scales, part.layout.scale_words_for(weights), scales),
-        }
+        write_matrix_in_buffers(self, part, row, quants, scales)
     }
 
     fn read(&self, buffer: BufferId, offset: usize, words: usize) -> LocalFuture<'_, Result<Vec<u32>>> {

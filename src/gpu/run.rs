@@ -77,6 +77,7 @@ impl GpuExecutor {
             samples: false,
             stats: false,
         };
+        let cut = self.cut();
         for (index, step) in plan.steps.iter().enumerate() {
             let wrong = |reason: String| refuse(&plan.label, format!("step {index}: {reason}"));
             // What the kernel reads decides what its buffers must hold.
@@ -86,7 +87,7 @@ impl GpuExecutor {
                 }
                 _ => bucket,
             };
-            let lowered = lower(step, columns, &self.cut()).map_err(wrong)?;
+            let lowered = lower(step, columns, &cut).map_err(wrong)?;
             let pipelines = self.pipelines_of(&lowered, bucket)?;
             let buffers = self.buffers.borrow();
             check_buffers(&lowered, &pipelines[0], &buffers).map_err(wrong)?;

@@ -3,7 +3,7 @@
 use super::config::ModelConfig;
 use super::tensors::{Group, Layer, Matrix, MatrixSpec, Tensors, VectorSpec};
 use crate::error::{Error, Result};
-use crate::plan::{BufferId, Executor, MatrixPart, ROW_UNIT};
+use crate::plan::{BufferId, Executor, MatrixPart, ROW_UNIT, alloc_matrix_in_buffers};
 use crate::weights::format::Format;
 use crate::weights::gguf::{GgufReader, TensorInfo};
 use crate::weights::repack::repack;
@@ -74,13 +74,9 @@ impl<'a> Placement<'a> {
         let mut matrix = Matrix::new();
         for first_row in (0..spec.rows).step_by(rows_per_part) {
             let rows = rows_per_part.min(spec.rows - first_row);
-            let weights = rows * spec.cols;
             let [quants, scales] = match units {
                 true => self.executor.alloc_matrix(label, spec.layout, rows, spec.cols)?,
-                false => [
-                    self.executor.alloc(&format!("{label} quants"), spec.layout.quant_words_for(weights))?,
-                    self.executor.alloc(&format!("{label} scales"), spec.layout.scale_words_for(weights).max(1))?,
-                ],
+                false => alloc_matrix_in_buffers(self.executor, label, spec.layout, rows, spec.cols)?,
             };
             matrix.push(MatrixPart {
                 layout: spec.layout,
