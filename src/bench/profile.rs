@@ -1,5 +1,6 @@
 //! Where the time of a pass goes: each kernel of a model timed alone, beside the whole pass.
 
+use super::report::median;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::model::Model;
@@ -55,7 +56,7 @@ pub async fn profile(engine: &Engine, columns: &[usize], contexts: &[usize], rep
     for _ in 0..repeats.max(1) {
         round_trips.push(empty.ms(executor).await?);
     }
-    let round_trip_ms = median(&mut round_trips);
+    let round_trip_ms = median(round_trips).unwrap_or(0.0);
     for &context in contexts {
         for &columns in columns {
             let mark = executor.mark();
@@ -105,7 +106,7 @@ async fn time_pass(
             }
         }
     }
-    let mut medians = times.iter_mut().map(|times| median(times));
+    let mut medians = times.into_iter().map(|times| median(times).unwrap_or(0.0));
     let pass_ms = medians.next().unwrap_or(0.0);
     let kernels: Vec<KernelTime> = (groups.into_iter().zip(calls).zip(medians))
         .map(|(((kernel, _), calls), ms)| KernelTime { kernel, calls, ms })
@@ -126,11 +127,6 @@ impl Timed {
         executor.finish(ticket).await?;
         Ok(now_ms() - start)
     }
-}
-
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(0.0)
 }
 
 impl Display for Profile {
