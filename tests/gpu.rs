@@ -470,7 +470,10 @@ fn where_a_matrix_lies_and_how_bytes_are_multiplied_changes_no_bit() {
     };
     let expected = bits(Geometry::SOFTWARE);
     assert!(bits(buffers) == expected, "textures and uniforms against buffers");
-    assert!(bits(Geometry { dot4: true, ..Geometry::SOFTWARE }) == expected, "floats against dot4I8Packed");
+    assert!(
+        bits(Geometry { dot4: MAX_COLUMNS as u32, ..Geometry::SOFTWARE }) == expected,
+        "floats against dot4I8Packed"
+    );
 }
 
 /// What real GPUs run: several threads a row and a tree of barriers.

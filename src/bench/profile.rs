@@ -149,9 +149,9 @@ impl Display for Profile {
             self.device.kind, self.device.name, self.round_trip_ms
         )?;
         for TuneReport { layout, rows, cols, candidates, chosen } in &self.cuts {
-            writeln!(f, "\nmatvec {rows} x {cols} {layout}: {chosen}, of (ms with 1 and 4 columns)")?;
-            for CutTime { cut, ms: [one, four] } in candidates {
-                writeln!(f, "  {one:>9.4} {four:>9.4}  {cut}")?;
+            writeln!(f, "\nmatvec {rows} x {cols} {layout}: {chosen}, of (ms with 1 and 8 columns)")?;
+            for CutTime { cut, ms: [one, eight] } in candidates {
+                writeln!(f, "  {one:>9.4} {eight:>9.4}  {cut}")?;
             }
         }
         let mut one = None;

@@ -1,7 +1,7 @@
 //! The kernels: their texts, the permutations there are of each, and what the host must know of them, read from the text.
 
 use super::preprocess::{Defines, preprocess};
-use crate::plan::{Arithmetic, Gate, KV_CHUNK, MAX_COLUMNS, ROW_STATS_WORDS, TOP, UNIFORM_WORDS};
+use crate::plan::{Gate, KV_CHUNK, MAX_COLUMNS, ROW_STATS_WORDS, TOP, UNIFORM_WORDS};
 use crate::weights::format::Layout;
 
 macro_rules! kernels {
@@ -113,8 +113,8 @@ pub struct Geometry {
     pub lanes: u32,
     /// Rows a thread works on.
     pub rows: u32,
-    /// Whether products of bytes are made by `dot4I8Packed` or, with the same bits, of floats.
-    pub dot4: bool,
+    /// Columns up to which products of bytes are made by `dot4I8Packed`; in wider passes they are, with the same bits, of floats.
+    pub dot4: u32,
     /// Whether matrices lie in textures where their layout allows it; `rows` is then a multiple of 4.
     pub texture: bool,
     /// Whether vectors that fit are bound as uniforms.
@@ -136,7 +136,7 @@ impl Geometry {
         workgroup: 8,
         lanes: 1,
         rows: 8,
-        dot4: false,
+        dot4: 0,
         texture: true,
         uniform: true,
         sample_threads: 64,
@@ -147,7 +147,7 @@ impl Geometry {
         workgroup: 64,
         lanes: 32,
         rows: 2,
-        dot4: true,
+        dot4: MAX_COLUMNS as u32,
         texture: false,
         uniform: false,
         sample_threads: 256,
@@ -156,19 +156,16 @@ impl Geometry {
 
     /// Candidates for a matrix on a device of this geometry, itself the first: [`super::GpuExecutor::tune`] times them. Where
     /// threads are emulated all have one lane, and so the same bits.
-    pub fn alternatives(self, arithmetic: Arithmetic) -> Vec<Geometry> {
+    pub fn alternatives(self) -> Vec<Geometry> {
         let cut = |workgroup, lanes, rows| Geometry { workgroup, lanes, rows, ..self };
         let mut all = vec![self];
         if self.lanes > 1 {
             all.extend([cut(64, 32, 1), cut(64, 16, 1), cut(64, 16, 2), cut(64, 8, 1), cut(64, 8, 2), cut(64, 8, 4)]);
             all.extend([cut(64, 64, 1), cut(64, 64, 2), cut(128, 32, 2), cut(128, 16, 2), cut(64, 4, 2)]);
         } else {
-            let dot4 = [false, true].into_iter().filter(|&dot4| !dot4 || arithmetic == Arithmetic::Q8);
-            for dot4 in dot4 {
-                let memory = [(false, true), (true, true), (false, false)];
-                all.extend(memory.map(|(texture, uniform)| Geometry { dot4, texture, uniform, ..self }));
-                all.extend([4, 2].map(|rows| Geometry { dot4, texture: false, uniform: false, rows, ..self }));
-            }
+            let memory = [(false, true), (true, true), (false, false)];
+            all.extend(memory.map(|(texture, uniform)| Geometry { texture, uniform, ..self }));
+            all.extend([4, 2].map(|rows| Geometry { texture: false, uniform: false, rows, ..self }));
         }
         let mut seen = std::collections::BTreeSet::new();
         all.retain(|&geometry| seen.insert(geometry));
@@ -181,7 +178,7 @@ impl Geometry {
         let Geometry { workgroup, lanes, rows, dot4, texture, uniform, .. } = *self;
         format!(
             "{workgroup}-{lanes}-{rows}{}{}{}",
-            with(dot4, " dot4"),
+            if dot4 > 0 { format!(" dot4 to {dot4} columns") } else { String::new() },
             with(texture, " texture"),
             with(uniform, " uniform")
         )
@@ -272,7 +269,7 @@ impl KernelKey {
                 layout.name(),
                 g.lanes,
                 g.rows,
-                with(quantised, if g.dot4 { ", q8 dot4" } else { ", q8" }),
+                with(quantised, if g.dot4 >= cols { ", q8 dot4" } else { ", q8" }),
                 with(texture, ", texture"),
                 with(uniform, ", uniform"),
             ),
@@ -305,7 +302,7 @@ impl KernelKey {
                 flags.extend(layout_flags(layout));
                 flags.extend(texture.then_some("TEXTURE"));
                 flags.extend(quantised.then_some("QUANTISED"));
-                flags.extend((quantised && geometry.dot4).then_some("DOT4"));
+                flags.extend((quantised && geometry.dot4 >= cols).then_some("DOT4"));
                 flags.extend((geometry.lanes > 1).then_some("REDUCE"));
                 set("X", if quantised { "u32" } else { "f32" }.to_owned());
                 set("COLS", cols.to_string());

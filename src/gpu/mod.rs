@@ -185,8 +185,8 @@ impl GpuExecutor {
                     "{}, {rows} rows a thread, {lanes} threads a row, workgroups of {workgroup}, matrices in {}, vectors in {}",
                     match (self.arithmetic, dot4) {
                         (Arithmetic::F32, _) => "f32",
-                        (Arithmetic::Q8, true) => "q8 by dot4I8Packed",
-                        (Arithmetic::Q8, false) => "q8 by floats",
+                        (Arithmetic::Q8, 0) => "q8 by floats",
+                        (Arithmetic::Q8, _) => "q8 by dot4I8Packed",
                     },
                     if texture { "textures" } else { "buffers" },
                     if uniform { "uniforms" } else { "buffers" },

@@ -1,20 +1,21 @@
 //! How `matvec` is cut on this device: decided at load by a short measurement of the shapes in use.
 //!
 //! Software wants few independent threads, hardware wants neighbours that share a row, and how many differs between
-//! adapters and between shapes. So the candidates are timed, with 1 and with 4 columns, and the decision is the same for
+//! adapters and between shapes. So the candidates are timed, with 1 and with 8 columns, and the decision is the same for
 //! every column count: sums do not depend on the columns in flight.
 
 use super::GpuExecutor;
 use super::kernels::Geometry;
 use crate::error::Result;
 use crate::plan::{
-    Arithmetic, Columns, Executor, MatrixPart, Params, Plan, PlanId, Step, Submission, UNIFORM_WORDS, Vector,
+    Arithmetic, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, PlanId, Step, Submission, UNIFORM_WORDS,
+    Vector,
 };
 use crate::runtime::now_ms;
 use crate::weights::format::Layout;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Candidates whose turn would come after this long keep the default.
+/// Candidates whose turn would come after this long are left out.
 const BUDGET_MS: f64 = 1500.0;
 /// A submission that is timed takes at least this long, where it can: timers of browsers are coarse.
 const RESOLVED_MS: f64 = 4.0;
@@ -29,8 +30,10 @@ const ALL_BYTES: usize = 48 << 20;
 const LEAST_WEIGHTS: usize = 1 << 16;
 /// A candidate must beat those before it by this factor: a tie is decided the same way on every day.
 const GAIN: f64 = 0.94;
-/// Columns of the two measurements; the product of both times counts. Wider kernels take software long to compile.
-const WIDTHS: [usize; 2] = [1, 4];
+/// Columns up to which the first of [`WIDTHS`] speaks.
+const NARROW: u32 = 2;
+/// Columns of the two measurements; the product of both times counts.
+const WIDTHS: [usize; 2] = [1, 8];
 
 /// Matrices that share a cut: as deep, and as tall as a vocabulary or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +61,7 @@ impl ShapeClass {
 pub struct CutTime {
     /// [`Geometry::label`].
     pub cut: String,
-    /// One call with 1 column, and with 4.
+    /// One call with 1 column, and with 8.
     pub ms: [f64; WIDTHS.len()],
 }
 
@@ -71,64 +74,98 @@ pub struct TuneReport {
     pub rows: usize,
     /// Its columns.
     pub cols: usize,
-    /// The first is the default.
+    /// In the order in which they were timed; none where there was no time.
     pub candidates: Vec<CutTime>,
     /// What runs.
     pub chosen: String,
+}
+
+/// The candidate whose times have the smallest product; of those that are nearly as good, the first.
+fn best(timed: &[(Geometry, [f64; WIDTHS.len()])]) -> Option<Geometry> {
+    let cost = |ms: &[f64; WIDTHS.len()]| ms.iter().product::<f64>();
+    let better = |best: (Geometry, f64), (geometry, ms): &(Geometry, [f64; WIDTHS.len()])| {
+        if cost(ms) < GAIN * best.1 { (*geometry, cost(ms)) } else { best }
+    };
+    let first = timed.first()?;
+    Some(timed.iter().fold((first.0, cost(&first.1)), better).0)
 }
 
 impl GpuExecutor {
     /// Times the candidates for matrices of these shapes `(layout, rows, cols)` and takes the best for each class; to be
     /// called before matrices are allocated, since a cut decides where they lie.
     pub async fn tune(&self, shapes: &[(Layout, usize, usize)]) -> Result<Vec<TuneReport>> {
-        // The tallest of a class stands for it.
-        let mut classes: BTreeMap<ShapeClass, usize> = BTreeMap::new();
+        // By class, the tallest, which stands for it, and all weights: where the time goes.
+        let mut classes: BTreeMap<ShapeClass, (usize, usize)> = BTreeMap::new();
         for &(layout, rows, cols) in shapes.iter().filter(|(_, rows, cols)| rows * cols >= LEAST_WEIGHTS) {
-            let tallest = classes.entry(ShapeClass::of(layout, rows, cols)).or_default();
+            let (tallest, weights) = classes.entry(ShapeClass::of(layout, rows, cols)).or_default();
             *tallest = rows.max(*tallest);
+            *weights += rows * cols;
         }
-        let deadline = now_ms() + BUDGET_MS;
-        // Where the time goes: most weights first.
         let mut classes: Vec<_> = classes.into_iter().collect();
-        classes.sort_by_key(|(class, rows)| std::cmp::Reverse(class.cols * rows));
+        classes.sort_by_key(|(_, (_, weights))| std::cmp::Reverse(*weights));
+        let deadline = now_ms() + BUDGET_MS;
+        let mut favourite = self.geometry;
         let mut reports = Vec::new();
-        for (at, &(class, rows)) in classes.iter().enumerate() {
-            // Each class has its share of what is left.
-            let now = now_ms();
-            let deadline = now + (deadline - now) / (classes.len() - at) as f64;
+        for (at, &(class, (rows, _))) in classes.iter().enumerate() {
             let most = MATRIX_BYTES / (class.layout.quant_words_for(class.cols) * 4).max(1);
             let rows = rows.min(if class.tall { most.max(ShapeClass::TALL) } else { most.max(1) });
-            reports.push(self.tune_class(class, rows, deadline).await?);
+            // Each class has its share of what is left.
+            let now = now_ms();
+            let until = now + (deadline - now) / (classes.len() - at) as f64;
+            let mut timed = Vec::new();
+            let mut first = favourite;
+            let products = self.arithmetic == Arithmetic::Q8 && class.layout.is_quantised();
+            // The choice that matters most is made whatever it takes.
+            if products && (at == 0 || now < deadline) {
+                first.dot4 = self.tune_products(class, rows, favourite, &mut timed).await?;
+            }
+            let mut candidates = first.alternatives().into_iter();
+            // With the time gone, what was best there is taken elsewhere.
+            while let Some(geometry) = candidates.next().filter(|_| now_ms() < until) {
+                if timed.iter().all(|(known, _)| *known != geometry) {
+                    timed.push((geometry, self.time_geometry(class, rows, geometry).await?));
+                }
+            }
+            let chosen = best(&timed).unwrap_or(first);
+            if at == 0 {
+                favourite = chosen;
+            }
+            self.cuts.borrow_mut().insert(class, chosen);
+            reports.push(TuneReport {
+                layout: class.layout.name().to_owned(),
+                rows,
+                cols: class.cols,
+                candidates: timed.iter().map(|(geometry, ms)| CutTime { cut: geometry.label(), ms: *ms }).collect(),
+                chosen: chosen.label(),
+            });
         }
         self.tuned.replace(reports.clone());
         Ok(reports)
     }
 
-    async fn tune_class(&self, class: ShapeClass, rows: usize, deadline: f64) -> Result<TuneReport> {
-        let mut best = (self.geometry, f64::INFINITY);
-        let mut candidates = Vec::new();
-        for geometry in self.geometry.alternatives(self.arithmetic) {
-            if now_ms() > deadline {
-                break;
-            }
-            let mark = self.mark();
-            let timed = self.with_cut(class, geometry, self.time_cut(class, rows)).await;
-            self.release(mark);
-            let ms = timed?;
-            let cost: f64 = ms.iter().product();
-            if candidates.is_empty() || cost < GAIN * best.1 {
-                best = (geometry, cost);
-            }
-            candidates.push(CutTime { cut: geometry.label(), ms });
-        }
-        self.cuts.borrow_mut().insert(class, best.0);
-        Ok(TuneReport {
-            layout: class.layout.name().to_owned(),
-            rows,
-            cols: class.cols,
-            candidates,
-            chosen: best.0.label(),
-        })
+    /// How bytes are multiplied: up to which width by `dot4I8Packed`, which is fast for one column in software that knows it
+    /// and slow for many. The bits are the same, so that widths may differ. What was timed is added to `timed`.
+    async fn tune_products(
+        &self,
+        class: ShapeClass,
+        rows: usize,
+        geometry: Geometry,
+        timed: &mut Vec<(Geometry, [f64; WIDTHS.len()])>,
+    ) -> Result<u32> {
+        let of = |dot4: u32| Geometry { dot4, ..geometry };
+        let all = MAX_COLUMNS as u32;
+        let floats = self.time_geometry(class, rows, of(0)).await?;
+        let bytes = self.time_geometry(class, rows, of(all)).await?;
+        let narrow = [bytes[0], floats[1]];
+        timed.extend([(of(0), floats), (of(all), bytes), (of(NARROW), narrow)]);
+        Ok(best(timed).unwrap_or(geometry).dot4)
+    }
+
+    async fn time_geometry(&self, class: ShapeClass, rows: usize, geometry: Geometry) -> Result<[f64; WIDTHS.len()]> {
+        let mark = self.mark();
+        let ms = self.with_cut(class, geometry, self.time_cut(class, rows)).await;
+        self.release(mark);
+        ms
     }
 
     /// Milliseconds of a call on a matrix of the class, cut as `self.cuts` says.
