@@ -139,6 +139,12 @@ impl GpuExecutor {
         Ok(())
     }
 
+    /// Bytes of device memory that the driver's allocator has given out, in use and reserved, where it tells: natively.
+    pub fn allocator_bytes(&self) -> Option<[u64; 2]> {
+        let report = self.device.generate_allocator_report()?;
+        Some([report.total_allocated_bytes, report.total_reserved_bytes])
+    }
+
     /// Whether a matrix was put into textures.
     fn lies_in_texture(&self, part: &MatrixPart) -> bool {
         self.buffers.borrow().get(part.quants.0 as usize).is_some_and(|slot| slot.texture().is_some())
