@@ -60,7 +60,7 @@ for (const dir of [packageDir, pageDir]) {
   copyFileSync(path.join(generated, "foredraft_bg.wasm"), path.join(dir, "foredraft_bg.wasm"));
 }
 run(bin("tsc"), ["-p", path.join(web, "tsconfig.types.json")]);
-await bundle([path.join(web, "src/index.ts"), path.join(web, "src/worker.ts")], packageDir);
+await bundle(["index.ts", "in-thread.ts", "worker.ts"].map((name) => path.join(web, "src", name)), packageDir);
 await bundle(
   [
     { in: path.join(web, "page/main.ts"), out: "main" },
@@ -74,7 +74,7 @@ for (const name of ["index.html", "bench.html"]) copyFileSync(path.join(web, "pa
 // The prompts of `foredraft bench`, so that both measure the same.
 copyFileSync(path.join(root, "tests/prompts/dev.json"), path.join(pageDir, "prompts.json"));
 
-for (const name of ["index.js", "worker.js", "foredraft_bg.wasm"]) {
+for (const name of ["index.js", "worker.js", "in-thread.js", "foredraft_bg.wasm"]) {
   const file = path.join(packageDir, name);
   const zipped = gzipSync(readFileSync(file)).length;
   console.log(`pkg/dist/${name}: ${statSync(file).size} bytes, ${zipped} gzipped`);
