@@ -27,7 +27,9 @@ function run(command, args, options = {}) {
 /** Paths of every entry of the `exports` map, by condition. */
 function targets() {
   const of = (entry) => (typeof entry === "string" ? [entry] : Object.values(entry).flatMap(of));
-  return Object.values(manifest.exports).flatMap(of).map((target) => target.replace("./", ""));
+  return Object.values(manifest.exports)
+    .flatMap(of)
+    .map((target) => target.replace("./", ""));
 }
 
 /** Files that `files` import, and those that these import. */
@@ -48,7 +50,7 @@ function reachable(files, extension) {
 /** A wasm without what is only for people to read. */
 function withoutCustomSections(wasm) {
   const kept = [wasm.subarray(0, 8)];
-  for (let at = 8; at < wasm.length; ) {
+  for (let at = 8; at < wasm.length;) {
     let [length, shift, end] = [0, 0, at + 1];
     do {
       length += (wasm[end] & 127) * 2 ** shift;
@@ -76,8 +78,14 @@ describe("the npm package", { concurrency: false }, () => {
   });
 
   test("holds what is needed and nothing else", () => {
-    const code = reachable(targets().filter((file) => file.endsWith(".js")), ".js");
-    const types = reachable(targets().filter((file) => file.endsWith(".d.ts")), ".d.ts");
+    const code = reachable(
+      targets().filter((file) => file.endsWith(".js")),
+      ".js",
+    );
+    const types = reachable(
+      targets().filter((file) => file.endsWith(".d.ts")),
+      ".d.ts",
+    );
     const needed = ["README.md", "package.json", "dist/foredraft_bg.wasm", ...code, ...types];
     assert.deepEqual(packed.toSorted(), needed.toSorted());
     assert.ok(targets().every((file) => packed.includes(file)));
@@ -86,8 +94,16 @@ describe("the npm package", { concurrency: false }, () => {
   test("its exports put types first, and it has no side effects", () => {
     assert.equal(manifest.type, "module");
     assert.equal(manifest.sideEffects, false);
-    assert.deepEqual(Object.keys(manifest.exports), [".", "./worker", "./ai-sdk", "./worker.js", "./foredraft_bg.wasm", "./package.json"]);
-    for (const name of [".", "./worker", "./ai-sdk"]) assert.deepEqual(Object.keys(manifest.exports[name]), ["types", "default"]);
+    assert.deepEqual(Object.keys(manifest.exports), [
+      ".",
+      "./worker",
+      "./ai-sdk",
+      "./worker.js",
+      "./foredraft_bg.wasm",
+      "./package.json",
+    ]);
+    for (const name of [".", "./worker", "./ai-sdk"])
+      assert.deepEqual(Object.keys(manifest.exports[name]), ["types", "default"]);
     assert.deepEqual(Object.keys(manifest.dependencies ?? {}), []);
   });
 
@@ -103,7 +119,9 @@ describe("the npm package", { concurrency: false }, () => {
       const grown = Object.keys(globalThis).length - before;
       const handles = process.getActiveResourcesInfo().filter((name) => !/Pipe|TTY|FSReq|CloseReq/.test(name));
       console.log(JSON.stringify({ touched, grown, handles, names: modules.map((module) => Object.keys(module).sort()) }));`;
-    const { touched, grown, handles, names } = JSON.parse(run(process.execPath, ["--input-type=module", "--eval", script], { cwd: app }));
+    const { touched, grown, handles, names } = JSON.parse(
+      run(process.execPath, ["--input-type=module", "--eval", script], { cwd: app }),
+    );
     assert.deepEqual({ touched, grown, handles }, { touched: [], grown: 0, handles: [] });
     const shared = ["CompletionStream", "Engine", "ForedraftError", "checkShaders", "devices", "forget"];
     for (const name of shared) assert.ok(names[0].includes(name) && names[1].includes(name), name);
@@ -130,7 +148,10 @@ describe("the npm package", { concurrency: false }, () => {
       // The SDK's types want those of a package that it does not bring along.
       const stand = "export type JSONSchema7 = object; export type JSONSchema7Definition = JSONSchema7 | boolean;";
       writeFileSync(path.join(app, "json-schema.d.ts"), `declare module "json-schema" { ${stand} }`);
-      writeFileSync(path.join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["json-schema.d.ts", "example.ts"] }));
+      writeFileSync(
+        path.join(app, "tsconfig.json"),
+        JSON.stringify({ compilerOptions, files: ["json-schema.d.ts", "example.ts"] }),
+      );
       cpSync(path.join(root, "tests/types/example.ts"), path.join(app, "example.ts"));
       run(path.join(modules, ".bin/tsc"), ["-p", app]);
     });
@@ -165,7 +186,10 @@ describe("the npm package", { concurrency: false }, () => {
       const files = {
         "/": ["text/html", page],
         "/quick-start.js": ["text/javascript", code],
-        "/models/model.gguf": ["application/octet-stream", scriptedModel({ scripts: { "<|say|>": ["Light", " scatters."] }, template })],
+        "/models/model.gguf": [
+          "application/octet-stream",
+          scriptedModel({ scripts: { "<|say|>": ["Light", " scatters."] }, template }),
+        ],
       };
       const special = (_, response, pathname) => {
         if (!files[pathname]) return false;

@@ -15,7 +15,16 @@ import type {
   FinishReason,
   RequestOptions,
 } from "./openai.js";
-import type { EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, MemoryUse, Remembered, WirePiece } from "./protocol.js";
+import type {
+  EngineInfo,
+  GenerateArgs,
+  GenerateChunk,
+  LoadArgs,
+  LoadProgress,
+  MemoryUse,
+  Remembered,
+  WirePiece,
+} from "./protocol.js";
 import { chatArgs, number, refused, textArgs } from "./request.js";
 import { chatShape, textShape, type AnswerHead, type Shape } from "./shapes.js";
 import type { Speculation } from "./speculation.js";
@@ -123,7 +132,10 @@ export class ModelEngine {
    * Measures speculation against plain decoding, in turn, on this device. Requests wait until it is done; {@link unload}
    * ends it early. Fails with `mismatch` where a text is not the one of plain decoding.
    */
-  async bench(suite: BenchSuite, options: BenchSettings & { onProgress?: (progress: BenchProgress) => void } = {}): Promise<BenchReport> {
+  async bench(
+    suite: BenchSuite,
+    options: BenchSettings & { onProgress?: (progress: BenchProgress) => void } = {},
+  ): Promise<BenchReport> {
     const { onProgress, ...settings } = options;
     return this.now.client.call("bench", { suite, options: settings }, { ...(onProgress && { onEvent: onProgress }) });
   }
@@ -169,8 +181,8 @@ export class ModelEngine {
       if (started.wasm !== undefined) args.wasm = started.wasm;
       signal?.addEventListener("abort", abort, { once: true });
       const info = await client.call("load", args, { transfer, ...(onProgress && { onEvent: onProgress }) });
+      if (this.unloaded) throw wasUnloaded();
       this.loaded = { client, info };
-      if (this.unloaded) client.close(wasUnloaded());
     } catch (thrown) {
       const error = ForedraftError.from(thrown, "worker_failed");
       client?.close(error);
@@ -185,7 +197,10 @@ export class ModelEngine {
     if (this.unloaded) throw wasUnloaded();
     const { model, draftModel } = this.options;
     if (model instanceof ReadableStream || draftModel instanceof ReadableStream) {
-      throw new ForedraftError("bad_option", "the model came as a stream, which is read once: load it again with a new one, or from a URL or a file");
+      throw new ForedraftError(
+        "bad_option",
+        "the model came as a stream, which is read once: load it again with a new one, or from a URL or a file",
+      );
     }
     this.now.client.close(new ForedraftError("unloaded", "the engine is being loaded again"));
     await this.open(options);
@@ -276,7 +291,11 @@ export function checkShadersOf(start: Start, options: { pipelines?: boolean }, a
   return once(start, assets, (client, wasm) => client.call("checkShaders", { ...options, ...wasm }));
 }
 
-async function once<T>(start: Start, assets: Assets | undefined, ask: (client: Client, wasm: { wasm?: string }) => Promise<T>): Promise<T> {
+async function once<T>(
+  start: Start,
+  assets: Assets | undefined,
+  ask: (client: Client, wasm: { wasm?: string }) => Promise<T>,
+): Promise<T> {
   const { client, wasm } = start(assets);
   try {
     return await ask(client, wasm === undefined ? {} : { wasm });
@@ -311,7 +330,12 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
   if (context !== undefined) args.context = context;
   if (options.speculation !== undefined) args.speculation = options.speculation;
   const { usual, least, most } = REMEMBER_BYTES;
-  const remember = typeof options.remember === "object" ? number("remember.bytes", options.remember.bytes) : options.remember ? usual : undefined;
+  const remember =
+    typeof options.remember === "object"
+      ? number("remember.bytes", options.remember.bytes)
+      : options.remember
+        ? usual
+        : undefined;
   if (remember !== undefined && (remember < least || remember > most)) {
     throw refused("remember.bytes", remember, `${least} to ${most}`);
   }

@@ -14,7 +14,18 @@ const SAMPLING = [
   "frequency_penalty",
   "seed",
 ] as const;
-const SHARED = ["max_tokens", "max_completion_tokens", "logit_bias", "stop", "model", "n", "speculation", "stream", "stream_options", "signal"];
+const SHARED = [
+  "max_tokens",
+  "max_completion_tokens",
+  "logit_bias",
+  "stop",
+  "model",
+  "n",
+  "speculation",
+  "stream",
+  "stream_options",
+  "signal",
+];
 const CHAT = ["messages", "tools", "tool_choice", "logprobs", "top_logprobs", "response_format", "context_overflow"];
 const TEXT = ["prompt", "logprobs"];
 
@@ -24,11 +35,19 @@ export function chatArgs(request: ChatCompletionRequest, model: string): Generat
   const args: GenerateArgs = { ...sharedArgs(request, model), messages: request.messages };
   const { tool_choice: choice, response_format: format, context_overflow: overflow } = request;
   if (choice != null && choice !== "auto" && choice !== "none") {
-    throw refused("tool_choice", choice, '"auto" or "none": a call cannot be forced without a grammar, which this version does not have');
+    throw refused(
+      "tool_choice",
+      choice,
+      '"auto" or "none": a call cannot be forced without a grammar, which this version does not have',
+    );
   }
   if (request.tools != null && choice !== "none") args.tools = request.tools;
   if (format != null && format.type !== "text") {
-    throw refused("response_format.type", format.type, '"text": answers in JSON need a grammar, which this version does not have');
+    throw refused(
+      "response_format.type",
+      format.type,
+      '"text": answers in JSON need a grammar, which this version does not have',
+    );
   }
   if (overflow != null) args.context_overflow = oneOf("context_overflow", overflow, ["error", "slide"]);
   if (boolean("logprobs", request.logprobs)) args.logprobs = number("top_logprobs", request.top_logprobs) ?? 0;
@@ -56,7 +75,8 @@ function sharedArgs(request: CompletionOptions & { stream?: boolean | null }, mo
     ]);
   }
   if (request.n != null && request.n !== 1) throw refused("n", request.n, "1: an engine writes one answer at a time");
-  if (request.model != null && request.model !== model) throw refused("model", request.model, `"${model}", which is loaded, or nothing`);
+  if (request.model != null && request.model !== model)
+    throw refused("model", request.model, `"${model}", which is loaded, or nothing`);
   boolean("stream", request.stream);
   if (request.stream_options != null) {
     known(request.stream_options, ["include_usage"], "stream_options.");
@@ -97,7 +117,10 @@ function known(request: object, names: readonly string[], prefix = ""): void {
   for (const [name, value] of Object.entries(request)) {
     if (value == null || names.includes(name)) continue;
     const expected = `one of ${names.join(", ")}`;
-    throw new ForedraftError("bad_option", `${prefix}${name} is not supported, expected ${expected}`, { option: prefix + name, expected });
+    throw new ForedraftError("bad_option", `${prefix}${name} is not supported, expected ${expected}`, {
+      option: prefix + name,
+      expected,
+    });
   }
 }
 

@@ -36,7 +36,10 @@ export class ToolCallReader {
   }
 
   private tagged(): ToolCall[] | undefined {
-    const bodies = this.held.split(OPEN).slice(1).map((part) => part.split(CLOSE, 1)[0] ?? "");
+    const bodies = this.held
+      .split(OPEN)
+      .slice(1)
+      .map((part) => part.split(CLOSE, 1)[0] ?? "");
     const calls = bodies.map((body) => this.call(parse(body)));
     return calls.every((call) => call !== undefined) ? calls : undefined;
   }
