@@ -225,6 +225,9 @@ for (const name of browserNames) {
         [{ logprobs: 1 }, "logprobs"],
         [{ temperature: "hot" }, "temperature"],
         [{ stop: [1] }, "stop"],
+        [{ seed: -1 }, "seed"],
+        [{ max_tokens: 1.5 }, "max_tokens"],
+        [{ tools: [{ type: "function" }] }, "tools[0]"],
         [{ context_overflow: "shrug" }, "context_overflow"],
         [{ logprobs: true, speculation: "drafter=suffix,accept=typical" }, "logprobs"],
       ];

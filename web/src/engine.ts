@@ -29,7 +29,7 @@ import { chatArgs, number, refused, textArgs } from "./request.js";
 import { chatShape, textShape, type AnswerHead, type Shape } from "./shapes.js";
 import type { Speculation } from "./speculation.js";
 import { CompletionStream } from "./stream.js";
-import { ToolCallReader } from "./tools.js";
+import { ToolCallReader, namesOf } from "./tools.js";
 
 /** Where the package's own files are, if a bundler or a CDN has moved them. */
 export interface Assets {
@@ -97,10 +97,8 @@ export class ModelEngine {
     private readonly start: Start,
     private readonly options: LoadOptions,
   ) {
-    const chat = (request: ChatCompletionRequest, options?: RequestOptions) => {
-      const tools = new Set(request.tool_choice === "none" ? [] : request.tools?.map(({ function: { name } }) => name));
-      return this.create(request, () => chatArgs(request, this.model), chatShape, options, tools);
-    };
+    const chat = (request: ChatCompletionRequest, options?: RequestOptions) =>
+      this.create(request, () => chatArgs(request, this.model), chatShape, options);
     const text = (request: CompletionRequest, options?: RequestOptions) =>
       this.create(request, () => textArgs(request, this.model), textShape, options);
     // One implementation serves both overloads; which one it is hangs on `stream`.
@@ -216,7 +214,6 @@ export class ModelEngine {
     argsOf: () => GenerateArgs,
     shape: Shape<Chunk, Answer>,
     options?: RequestOptions,
-    tools: ReadonlySet<string> = new Set(),
   ): Promise<CompletionStream<Chunk> | Answer> {
     const signals = [request.signal, options?.signal].filter((signal) => signal != null);
     const fired = signals.find((signal) => signal.aborted);
@@ -228,6 +225,7 @@ export class ModelEngine {
 
     const head: AnswerHead = { id: `cmpl-${randomId()}`, created: Math.floor(Date.now() / 1000), model: this.model };
     const stream = new CompletionStream<Chunk>(abort);
+    const tools = namesOf(args.tools);
     const reader = tools.size > 0 ? new ToolCallReader(tools) : undefined;
     const whole: { text: string; tokens: WirePiece[] } = { text: "", tokens: [] };
     let begun = () => {};

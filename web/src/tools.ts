@@ -4,6 +4,13 @@ import type { ToolCall } from "./openai.js";
 const OPEN = "<tool_call>";
 const CLOSE = "</tool_call>";
 
+/** Names of the tools that were offered; the engine says what is wrong with a list that is none. */
+export function namesOf(tools: unknown): Set<string> {
+  const list: unknown[] = Array.isArray(tools) ? tools : [];
+  const names = list.map((tool) => record(record(tool)?.["function"])?.["name"]);
+  return new Set(names.filter((name) => typeof name === "string"));
+}
+
 /** Looks for calls in a text that comes in pieces; holds back what may be one. */
 export class ToolCallReader {
   private held = "";
