@@ -5,7 +5,7 @@
 #   bash tests/run.sh [--full] [--only rust|browser]
 #
 #   --full   the long versions of the tests too: all prompts, more tokens (FOREDRAFT_TEST_FULL=1), and applications built by
-#            Vite and webpack, which are fetched
+#            Vite, webpack and Next, which are fetched
 #   --only   one half: `rust` is checks and native tests, `browser` the wasm build and the browser tests
 #
 # CARGO_TARGET_DIR and FOREDRAFT_TEST_MODELS are honoured. With CI=true nothing may be skipped: a skipped test is a failure.

@@ -45,7 +45,11 @@ for (const size of [1, 3, 7, 1000]) {
       for (let at = 0; at < whole.length; at += size) text += reader.push(whole.slice(at, at + size));
       const { text: rest, calls } = reader.finish();
       assert.equal(text + rest, expected ?? whole, whole);
-      assert.deepEqual(calls.map((call) => call.function.name), names, whole);
+      assert.deepEqual(
+        calls.map((call) => call.function.name),
+        names,
+        whole,
+      );
       for (const { function: called } of calls) assert.equal(typeof JSON.parse(called.arguments), "object");
       assert.equal(new Set(calls.map(({ id }) => id)).size, calls.length);
     }

@@ -1,10 +1,10 @@
-// Fresh applications that install the packed package and are built by Vite and by webpack, then run in a browser. They need
+// Fresh applications that install the packed package and are built by Vite, webpack and Next, then run in a browser. They need
 // packages of the registry that nothing else here does, so this is part of the long run only (tests/run.sh --full).
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { before, test } from "node:test";
+import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { serve } from "../../web/scripts/serve.mjs";
 import { launch, outDir } from "../browser/browsers.mjs";
@@ -12,7 +12,6 @@ import { scriptedModel } from "../browser/scripted.mjs";
 
 const MINUTE = 60_000;
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
-const app = path.join(outDir, "bundlers");
 const TEMPLATE = "{% for m in messages %}<|start|>{{ m.content }}<|end|>{% endfor %}<|say|>";
 
 const MAIN = `
@@ -40,42 +39,77 @@ const run = async () => {
 run().then(postMessage, (error) => postMessage(error.code + ": " + error.message));
 `;
 
-function run(command, args) {
-  const result = spawnSync(command, args, { cwd: app, encoding: "utf8", env: { ...process.env, NODE_ENV: "production" } });
-  assert.equal(result.status, 0, `${command} ${args.join(" ")}: ${result.error ?? ""}${result.stdout}${result.stderr}`);
-  return result.stdout;
+const PAGE = `"use client";
+import { useEffect } from "react";
+${MAIN.replace("globalThis.result = ", "const start = () => (globalThis.result = ").replace(/;\n$/, ");")}
+export default function Page() {
+  useEffect(() => void start(), []);
+  return <p>app</p>;
 }
+`;
+const LAYOUT = "export default ({ children }) => <html><body>{children}</body></html>;";
+const SCRIPT = '<!doctype html><title>app</title><script src="/main.js"></script>';
 
-before(() => {
-  rmSync(app, { recursive: true, force: true });
-  mkdirSync(path.join(app, "src"), { recursive: true });
-  const files = {
-    "package.json": JSON.stringify({ name: "app", private: true, type: "module" }),
-    "index.html": '<!doctype html><title>app</title><script type="module" src="/src/main.js"></script>',
-    "src/main.js": MAIN,
-    "src/own.js": OWN,
-    "webpack.config.js": 'export default { mode: "production", entry: "./src/main.js" };',
-  };
-  for (const [name, content] of Object.entries(files)) writeFileSync(path.join(app, name), content);
-  run("npm", ["pack", path.join(root, "pkg"), "--ignore-scripts"]);
-  const tarball = readdirSync(app).find((name) => name.endsWith(".tgz"));
-  const packages = [`./${tarball}`, "vite@8", "webpack@5", "webpack-cli@6"];
-  run("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error", "--include=dev", "--legacy-peer-deps", ...packages]);
-}, { timeout: 5 * MINUTE });
-
-const builds = {
-  vite: { build: ["vite", "build", "--outDir", "vite"], folder: "vite", page: undefined },
-  webpack: { build: ["webpack", "--output-path", "webpack"], folder: "webpack", page: "main.js" },
+/** By name: what to install, the application's files, how it is built, where that puts it. */
+const APPLICATIONS = {
+  vite: {
+    packages: ["vite@8"],
+    files: {
+      "index.html": '<!doctype html><title>app</title><script type="module" src="/src/main.js"></script>',
+      "src/main.js": MAIN,
+      "src/own.js": OWN,
+    },
+    build: ["vite", "build"],
+    folder: "dist",
+  },
+  webpack: {
+    packages: ["webpack@5", "webpack-cli@6"],
+    files: {
+      "webpack.config.js": 'export default { mode: "production", entry: "./src/main.js" };',
+      "src/main.js": MAIN,
+      "src/own.js": OWN,
+      "dist/index.html": SCRIPT,
+    },
+    build: ["webpack"],
+    folder: "dist",
+  },
+  next: {
+    packages: ["next@16", "react@19", "react-dom@19"],
+    files: {
+      "next.config.mjs": 'export default { output: "export" };',
+      "app/layout.js": LAYOUT,
+      "app/page.js": PAGE,
+      "app/own.js": OWN,
+    },
+    build: ["next", "build"],
+    folder: "out",
+  },
 };
 
-for (const [name, { build, folder, page }] of Object.entries(builds)) {
-  test(`${name} builds an application that works`, { timeout: 3 * MINUTE }, async (t) => {
-    run("npx", ["--no-install", ...build]);
-    const files = { "/scripted.gguf": ["application/octet-stream", scriptedModel({ scripts: { "<|say|>": ["Hello", " there."] }, template: TEMPLATE })] };
-    if (page) files["/"] = ["text/html", `<!doctype html><script src="/${page}"></script>`];
+for (const [name, { packages, files, build, folder }] of Object.entries(APPLICATIONS)) {
+  test(`${name} builds an application that works`, { timeout: 6 * MINUTE }, async (t) => {
+    const app = path.join(outDir, "bundlers", name);
+    const run = (command, ...args) => {
+      const env = { ...process.env, NODE_ENV: "production", NEXT_TELEMETRY_DISABLED: "1" };
+      const result = spawnSync(command, args, { cwd: app, encoding: "utf8", env });
+      assert.equal(result.status, 0, `${command} ${args.join(" ")}: ${result.error ?? ""}${result.stdout}${result.stderr}`);
+    };
+    rmSync(app, { recursive: true, force: true });
+    const manifest = { "package.json": JSON.stringify({ name: "app", private: true, type: "module" }) };
+    for (const [file, content] of Object.entries({ ...manifest, ...files })) {
+      mkdirSync(path.dirname(path.join(app, file)), { recursive: true });
+      writeFileSync(path.join(app, file), content);
+    }
+    run("npm", "pack", path.join(root, "pkg"), "--ignore-scripts");
+    const tarball = readdirSync(app).find((file) => file.endsWith(".tgz"));
+    const quiet = ["--no-audit", "--no-fund", "--loglevel=error", "--legacy-peer-deps"];
+    run("npm", "install", ...quiet, `./${tarball}`, ...packages);
+    run("npx", "--no-install", ...build);
+
+    const model = scriptedModel({ scripts: { "<|say|>": ["Hello", " there."] }, template: TEMPLATE });
     const special = (_, response, pathname) => {
-      if (!files[pathname]) return false;
-      response.writeHead(200, { "Content-Type": files[pathname][0] }).end(files[pathname][1]);
+      if (pathname !== "/scripted.gguf") return false;
+      response.writeHead(200, { "Content-Type": "application/octet-stream" }).end(model);
       return true;
     };
     const server = await serve({ folders: { "/": path.join(app, folder) }, special });

@@ -32,11 +32,12 @@ export function checkShaders(options: { pipelines?: boolean } = {}, assets?: Ass
 export function startWorker(assets?: Assets): { client: Client; wasm: string | undefined } {
   const wasm = assets?.wasm === undefined ? undefined : absolute(assets.wasm, "assets.wasm");
   const script = assets?.worker === undefined ? undefined : absolute(assets.worker, "assets.worker");
-  const own = new URL("./worker.js", import.meta.url);
-  if (isForeign(script ?? own.href)) {
+  // Some bundlers put a path in the place of such a URL.
+  const own = absolute(new URL("./worker.js", import.meta.url), "the worker's address");
+  if (isForeign(script ?? own)) {
     // A bundler that moves the script as it is leaves the wasm out of it.
-    const beside = script === undefined ? new URL("./foredraft_bg.wasm", import.meta.url).href : undefined;
-    return { client: new Client(foreign(script ?? own.href)), wasm: wasm ?? beside };
+    const beside = absolute(new URL("./foredraft_bg.wasm", import.meta.url), "the wasm's address");
+    return { client: new Client(foreign(script ?? own)), wasm: wasm ?? (script === undefined ? beside : undefined) };
   }
   // The expression as bundlers know it: they find the worker by `new Worker(new URL(…, import.meta.url))`.
   const worker = () =>
