@@ -17,10 +17,8 @@ use crate::speculate::memory::Memory;
 use crate::store::ByteSource;
 use crate::text::template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
-use crate::weights::format::Layout;
 use crate::weights::gguf::{Gguf, GgufReader};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Tokens of context where the caller does not say: enough for a conversation, small enough for any device.
@@ -173,9 +171,9 @@ impl Engine {
         let context = wanted_context(&target.gguf, context)?;
         let files: Vec<&Gguf> = std::iter::once(&target.gguf).chain(draft.as_ref().map(|draft| &draft.gguf)).collect();
         let plans = files.iter().map(|gguf| MemoryPlan::of(gguf, context)).collect::<Result<Vec<_>>>()?;
-        let layouts: BTreeSet<Layout> = files.iter().flat_map(|gguf| gguf.layouts()).collect();
+        let shapes: Vec<_> = files.iter().flat_map(|gguf| gguf.matrices()).collect();
         progress(&Progress { stage: "device", file: target.file.clone(), loaded_bytes: 0, total_bytes: 0 });
-        let device = Device::open(device, arithmetic, &layouts.into_iter().collect::<Vec<_>>()).await?;
+        let device = Device::open(device, arithmetic, &shapes).await?;
         let executor = device.executor.as_ref();
         MemoryPlan::check(&plans, executor)?;
         let name = target.model_name();

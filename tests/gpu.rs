@@ -700,7 +700,8 @@ fn more_runs_than_slots_take_more_submits_and_stay_in_order() {
 
 #[test]
 fn what_does_not_fit_is_refused_with_its_numbers() {
-    let gpu = gpu();
+    // Textures are what software wants.
+    let gpu = device::gpu_with(Some(Arithmetic::Q8), Some(Geometry::SOFTWARE));
     let x = gpu.alloc("x", 128).expect("alloc");
     let plan = |step: Step| gpu.prepare(Plan { label: "wrong".to_owned(), bucket: 2, steps: vec![step] });
     let activation = |width, out| Step::Activation { x, out: Vector::F32(out), width, gate: Gate::Silu };
