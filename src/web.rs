@@ -12,9 +12,10 @@ use crate::plan::Executor;
 use crate::runtime::now_ms;
 use crate::sampling::SamplingParams;
 use crate::speculate::SpeculationConfig;
-use crate::store::ByteSource;
+use crate::store::{ByteSource, hex};
 use crate::store::web::{JsByteSource, JsSource};
 use serde::Deserialize;
+use sha2::Digest;
 use serde_json::json;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -101,6 +102,30 @@ pub async fn check_shaders(pipelines: bool) -> Result<String, JsValue> {
     let gpu = GpuExecutor::request(AdapterChoice::Any).await.map_err(thrown)?;
     let compiled = gpu.compile_all(pipelines).await.map_err(thrown)?;
     Ok(json!({ "device": gpu.device(), "compiled": compiled, "duration_ms": now_ms() - start }).to_string())
+}
+
+/// SHA-256 piece by piece, which WebCrypto cannot.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Sha256(sha2::Sha256);
+
+#[wasm_bindgen]
+impl Sha256 {
+    /// Of nothing so far.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Sha256 {
+        Sha256::default()
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes, in hexadecimal; what comes next begins anew.
+    pub fn finish(&mut self) -> String {
+        hex(&self.0.finalize_reset())
+    }
 }
 
 /// A loaded model.

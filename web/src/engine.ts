@@ -18,6 +18,7 @@ import type {
   TokenPiece,
 } from "./openai.js";
 import type { Speculation } from "./speculation.js";
+import type { StorageMode, StorageOutcome } from "./storage/model.js";
 import type { Calls, EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, Summary } from "./protocol.js";
 import { CompletionStream } from "./stream.js";
 
@@ -46,6 +47,12 @@ export interface LoadOptions {
   arithmetic?: "f32" | "q8";
   /** Tokens of context to make room for; without it, as many as the model was trained for, within reason. */
   context?: number;
+  /**
+   * Whether models that come by URL are kept on this device. `"auto"`, the default, keeps them where there is room; where
+   * there is none the model runs all the same, and `onProgress` and {@link Engine.storage} say why. `"require"` fails there
+   * with `quota_exceeded` before anything is downloaded; `"off"` neither keeps models nor looks for kept ones.
+   */
+  storage?: StorageMode;
   /** Called while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /** Gives up loading. */
@@ -71,6 +78,8 @@ export class Engine {
   readonly device: DeviceInfo;
   /** Why it runs there: that it was asked for, or what was found wrong with the GPU. */
   readonly deviceReason: string;
+  /** What became of the files that came by URL: from where they came, and whether they are kept for the next load. */
+  readonly storage: readonly StorageOutcome[];
   /** OpenAI's `chat.completions`: messages through the model's chat template. */
   readonly chat: { completions: { create: Create<ChatCompletionRequest, ChatCompletionChunk, ChatCompletion> } };
   /** OpenAI's `completions`: a prompt, continued as it is. */
@@ -83,6 +92,7 @@ export class Engine {
     this.model = info.model;
     this.device = info.device;
     this.deviceReason = info.device_reason;
+    this.storage = info.storage;
     const chat = (request: ChatCompletionRequest, options?: RequestOptions) =>
       this.create(request, { messages: request.messages }, chatShape, options);
     const text = (request: CompletionRequest, options?: RequestOptions) =>
@@ -228,7 +238,11 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
     models.push(sent);
     return sent.ref;
   };
-  const args: LoadArgs = { model: send(options.model, "model"), device: options.device ?? "auto" };
+  const { device = "auto", storage = "auto" } = options;
+  if (!["auto", "require", "off"].includes(storage)) {
+    throw new ForedraftError("bad_option", `storage is "${String(storage)}", expected "auto", "require" or "off"`);
+  }
+  const args: LoadArgs = { model: send(options.model, "model"), device, storage };
   if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");
   if (options.arithmetic !== undefined) args.arithmetic = options.arithmetic;
   if (options.context !== undefined) args.context = finite("context", options.context);

@@ -1,8 +1,10 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
-import init, { Engine, checkShaders, devices, type Generation } from "../generated/foredraft.js";
+import init, { Engine, Sha256, checkShaders, devices, type Generation } from "../generated/foredraft.js";
 import { ForedraftError } from "./errors.js";
 import type { Answer, Ask, Calls, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, ModelRef, Piece, Summary } from "./protocol.js";
-import { StreamSource, openBlob, openUrl, type ByteSource } from "./sources.js";
+import { StreamSource, openBlob, type ByteSource } from "./sources.js";
+import type { ModelFile, StorageOutcome, Wanted } from "./storage/model.js";
+import { openModel } from "./storage/open.js";
 
 /** What `onProgress` of the wasm gets. */
 interface RawProgress {
@@ -53,23 +55,33 @@ export class EngineHost {
   private async load(id: number, args: LoadArgs): Promise<Calls["load"]["result"]> {
     const began = performance.now();
     const sources: Remembering[] = [];
+    let engine: Engine | undefined;
+    const tell = (event: Omit<LoadProgress, "elapsed_ms">) => {
+      this.post({ id, kind: "event", of: "load", event: { ...event, elapsed_ms: performance.now() - began } });
+    };
     try {
       await start(args.wasm);
-      for (const ref of args.draftModel ? [args.model, args.draftModel] : [args.model]) {
-        sources.push(new Remembering(await open(ref)));
-      }
+      await openAll(args, tell, sources);
       const [model, draft] = sources;
       const { device, arithmetic, context, speculation } = args;
       const options = { device, arithmetic, context, speculation };
       const onProgress = (json: string) => {
-        const event = describe(JSON.parse(json) as RawProgress, performance.now() - began);
-        this.post({ id, kind: "event", of: "load", event });
+        const { stage, file, loaded_bytes, total_bytes } = JSON.parse(json) as RawProgress;
+        tell(describe(stage, file, loaded_bytes, total_bytes));
       };
-      this.engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
-      return JSON.parse(this.engine.info()) as Calls["load"]["result"];
+      engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
+      for (const source of sources) await source.finish();
+      this.engine = engine;
+      const info = JSON.parse(engine.info()) as Omit<Calls["load"]["result"], "storage">;
+      return { ...info, storage: sources.flatMap((source) => source.outcome() ?? []) };
     } catch (thrown) {
+      engine?.free();
       // Where the bytes did not come, the source knows best why.
-      throw sources.find((source) => source.failure)?.failure ?? thrown;
+      const failure = sources.find((source) => source.failure)?.failure;
+      if (failure) throw failure;
+      let error = ForedraftError.from(thrown, "worker_failed");
+      for (const source of sources) error = await source.refused(error);
+      throw error;
     } finally {
       for (const source of sources) source.close();
     }
@@ -138,10 +150,37 @@ async function start(wasm: string | undefined): Promise<void> {
   }
 }
 
-async function open(ref: ModelRef): Promise<ByteSource> {
+/** Opens the models of a load into `sources`, the target first. */
+async function openAll(args: LoadArgs, tell: (event: Omit<LoadProgress, "elapsed_ms">) => void, sources: Remembering[]): Promise<void> {
+  const refs = args.draftModel ? [args.model, args.draftModel] : [args.model];
+  // Files are locked by their addresses' order: so two loads of the same two files never wait for each other.
+  const address = (index: number) => (refs[index]!.kind === "url" ? refs[index]!.url : "");
+  const order = [...refs.keys()].sort((a, b) => (address(a) < address(b) ? -1 : 1));
+  const locked = new Set<string>();
+  const opened: Remembering[] = [];
+  for (const index of order) {
+    const ref = refs[index]!;
+    const url = address(index);
+    const wanted = (sha256: string | undefined): Wanted => ({
+      url,
+      sha256,
+      // A file that is both target and draft would wait for itself.
+      mode: locked.has(url) ? "off" : args.storage,
+      hasher: () => new Sha256(),
+      onWait: ({ loaded, total }) => tell(describe("waiting", url, loaded, total)),
+      onUnkept: (reason) =>
+        tell({ stage: "storage", file: url, loaded: 0, total: 0, progress: 0, text: reason.message, warning: reason.toWire() }),
+    });
+    const source = ref.kind === "url" ? await openModel(wanted(ref.sha256)) : open(ref);
+    opened[index] = new Remembering(source);
+    sources.push(opened[index]);
+    locked.add(url);
+  }
+  sources.splice(0, sources.length, ...opened);
+}
+
+function open(ref: Exclude<ModelRef, { kind: "url" }>): ByteSource {
   switch (ref.kind) {
-    case "url":
-      return openUrl(ref.url);
     case "blob":
       return openBlob(ref.blob, ref.name);
     case "port":
@@ -166,7 +205,7 @@ function openPort(port: MessagePort, name: string): ByteSource {
 class Remembering implements ByteSource {
   failure: ForedraftError | undefined;
 
-  constructor(private readonly inner: ByteSource) {}
+  constructor(private readonly inner: ByteSource | ModelFile) {}
 
   get name(): string {
     return this.inner.name;
@@ -185,13 +224,24 @@ class Remembering implements ByteSource {
     }
   }
 
+  async finish(): Promise<void> {
+    if ("finish" in this.inner) await this.inner.finish();
+  }
+
+  async refused(error: ForedraftError): Promise<ForedraftError> {
+    return "refused" in this.inner ? this.inner.refused(error) : error;
+  }
+
+  outcome(): StorageOutcome | undefined {
+    return "outcome" in this.inner ? this.inner.outcome() : undefined;
+  }
+
   close(): void {
     this.inner.close();
   }
 }
 
-function describe(raw: RawProgress, elapsed_ms: number): LoadProgress {
-  const { stage, file, loaded_bytes: loaded, total_bytes: total } = raw;
+function describe(stage: string, file: string, loaded: number, total: number): Omit<LoadProgress, "elapsed_ms"> {
   const progress = total > 0 ? Math.min(loaded / total, 1) : 0;
   const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
   const text =
@@ -202,5 +252,5 @@ function describe(raw: RawProgress, elapsed_ms: number): LoadProgress {
         : total > 0
           ? `${file}: ${mb(loaded)} of ${mb(total)} MB (${Math.floor(progress * 100)} %)`
           : `${file}: ${mb(loaded)} MB`;
-  return { stage, file, loaded, total, progress, elapsed_ms, text };
+  return { stage, file, loaded, total, progress, text: stage === "waiting" ? `another tab downloads ${text}` : text };
 }

@@ -6,10 +6,11 @@ import type { BenchProgress, BenchReport, BenchSettings, BenchSuite } from "./be
 import type { WireError } from "./errors.js";
 import type { DeviceInfo, FinishReason, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
 import type { Speculation } from "./speculation.js";
+import type { StorageMode, StorageOutcome } from "./storage/model.js";
 
 /** A model as a message can carry it. */
 export type ModelRef =
-  | { kind: "url"; url: string }
+  | { kind: "url"; url: string; sha256?: string }
   | { kind: "blob"; blob: Blob; name: string }
   /** A stream that stays on its thread: each message to the port asks for a piece, each answer is a {@link Piece}. */
   | { kind: "port"; port: MessagePort; name: string };
@@ -19,7 +20,8 @@ export type Piece = { bytes: Uint8Array } | { end: true } | { error: WireError }
 
 /** How far a load has come. */
 export interface LoadProgress {
-  stage: "header" | "device" | "weights" | "ready" | (string & {});
+  /** `"waiting"` while another tab downloads the file; `"storage"` is said once, where a file will not be kept. */
+  stage: "waiting" | "storage" | "header" | "device" | "weights" | "ready" | (string & {});
   /** The file being read. */
   file: string;
   /** Bytes of it that have been read, and its length; 0 where unknown. */
@@ -31,6 +33,8 @@ export interface LoadProgress {
   elapsed_ms: number;
   /** The same in words. */
   text: string;
+  /** With `"storage"`: why. */
+  warning?: WireError;
 }
 
 /** Arguments of `load`. */
@@ -41,6 +45,7 @@ export interface LoadArgs {
   arithmetic?: "f32" | "q8";
   context?: number;
   speculation?: Speculation;
+  storage: StorageMode;
   /** Where the wasm is, if not beside the worker. */
   wasm?: string;
 }
@@ -50,6 +55,8 @@ export interface EngineInfo {
   model: string;
   device: DeviceInfo;
   device_reason: string;
+  /** What became of the files that came by URL. */
+  storage: StorageOutcome[];
 }
 
 /** A request as the engine reads it. */
