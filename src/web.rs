@@ -9,14 +9,15 @@ use crate::generation::{self, CancelHandle, Prompt, Request};
 use crate::gpu::{AdapterChoice, GpuExecutor};
 use crate::plan::Arithmetic;
 use crate::plan::Executor;
+use crate::probe::ProbeOptions;
 use crate::runtime::now_ms;
 use crate::sampling::SamplingParams;
 use crate::speculate::SpeculationConfig;
-use crate::store::{ByteSource, hex};
 use crate::store::web::{JsByteSource, JsSource};
+use crate::store::{ByteSource, hex};
 use serde::Deserialize;
-use sha2::Digest;
 use serde_json::json;
+use sha2::Digest;
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
@@ -88,10 +89,22 @@ impl Default for WebBench {
     }
 }
 
-/// What there is to run on, tested: JSON as of `foredraft devices --json`.
+/// What a load would find, by the headers of its models: JSON of [`crate::probe::Probe`]. `options` is JSON `{device?,
+/// arithmetic?, context?}`.
 #[wasm_bindgen]
-pub async fn devices() -> Result<String, JsValue> {
-    Ok(json!(crate::device::devices().await.map_err(thrown)?).to_string())
+pub async fn probe(
+    model: Option<JsByteSource>,
+    draft_model: Option<JsByteSource>,
+    options: String,
+) -> Result<String, JsValue> {
+    let WebLoadOptions { device, arithmetic, context, .. } = parse("probe options", &options).map_err(thrown)?;
+    let (model, draft_model) = (model.map(source), draft_model.map(source));
+    let options = ProbeOptions { model, draft_model, device, arithmetic, context };
+    Ok(json!(crate::probe::probe(options).await.map_err(thrown)?).to_string())
+}
+
+fn source(object: JsByteSource) -> Box<dyn ByteSource> {
+    Box::new(JsSource::new(object))
 }
 
 /// Compiles every shader on the adapter there is, be it in software, and with `pipelines` also for its driver: JSON
@@ -142,7 +155,6 @@ impl Engine {
         options: String,
         #[wasm_bindgen(unchecked_param_type = "(progress: string) => void")] on_progress: js_sys::Function,
     ) -> Result<Engine, JsValue> {
-        let source = |object| Box::new(JsSource::new(object)) as Box<dyn ByteSource>;
         let options: WebLoadOptions = parse("load options", &options).map_err(thrown)?;
         let options = LoadOptions {
             model: source(model),

@@ -9,6 +9,7 @@ use engine::{bytes, load, request, run};
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
 use foredraft::error::Error;
 use foredraft::generation::{Prompt, Request};
+use foredraft::probe::{Probe, ProbeOptions, SpeedClass, probe};
 use foredraft::sampling::SamplingParams;
 use foredraft::summary::{Event, FinishReason};
 use foredraft::weights::format::Format;
@@ -283,4 +284,38 @@ fn a_model_that_does_not_fit_is_refused_with_its_plan() {
     let error = load_error(options);
     assert_eq!(error.code(), "out_of_memory", "{error}");
     assert!(error.to_string().contains("KV of 16777216 tokens"), "{error}");
+}
+
+fn probed(file: Vec<u8>, device: DeviceChoice, context: Option<usize>) -> foredraft::error::Result<Probe> {
+    let model = Some(bytes("tiny.gguf", file));
+    block_on(probe(ProbeOptions { model, draft_model: None, device, arithmetic: None, context }))
+}
+
+#[test]
+fn a_probe_says_what_a_load_does() {
+    let engine = tiny();
+    let found = probed(gguf::tiny_llama(), DeviceChoice::Cpu, None).unwrap();
+    assert_eq!((found.device.name, found.reason), (engine.device().name, engine.device_reason().to_owned()));
+    assert_eq!(found.fingerprint, engine.executor().fingerprint());
+    let model = found.model.expect("a plan");
+    assert_eq!((model.name.as_deref(), model.architecture.as_str()), (Some("tiny"), "llama"));
+    assert_eq!(model.memory, engine.target().memory);
+    assert!(found.problem.is_none() && found.draft_model.is_none());
+    let speed = found.speed;
+    assert!(speed.weight_bytes_per_second > 0.0);
+    assert_eq!(speed.class, speed.tokens_per_second.map(SpeedClass::of));
+
+    let too_large = probed(gguf::tiny_llama_with_context(1 << 24), DeviceChoice::Gpu, Some(1 << 24));
+    let problem = too_large.unwrap().problem.expect("what does not fit is reported");
+    assert!(problem.contains("16777216 tokens"), "{problem}");
+    let cut = gguf::tiny_llama()[..1000].to_vec();
+    assert!(matches!(probed(cut, DeviceChoice::Cpu, None), Err(Error::Truncated { .. })));
+}
+
+#[test]
+fn speed_has_a_word() {
+    for (tokens, class) in [(100.0, SpeedClass::Fast), (20.0, SpeedClass::Fast), (19.9, SpeedClass::Readable)] {
+        assert_eq!(SpeedClass::of(tokens), class);
+    }
+    assert_eq!([2.0, 1.9].map(SpeedClass::of), [SpeedClass::Slow, SpeedClass::VerySlow]);
 }

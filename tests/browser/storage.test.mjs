@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
-import { mounts, serve } from "../../web/scripts/serve.mjs";
 import { browserNames, launch } from "./browsers.mjs";
+import { startFileServer } from "./file_server.mjs";
 import { tinyGguf } from "./tiny_gguf.mjs";
 
 const MINUTE = 60_000;
@@ -56,48 +56,6 @@ async function load({ model, draftModel, storage, worker }) {
 
 const list = () => import("/pkg/index.js").then(({ storage }) => storage.list());
 
-/** A server of one file that logs what it is asked for and counts what it sends. */
-async function startFileServer() {
-  const state = { requests: [], sent: 0 };
-  const reset = () => {
-    Object.assign(state, { file: FILE, etag: '"v1"', ranges: true, down: false, budget: Infinity, stall: false, gone: false });
-    Object.assign(state, { requests: [], sent: 0, head: {} });
-  };
-  reset();
-  const sendModel = (request, response) => {
-    const { file, etag } = state;
-    const range = state.ranges ? /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "") : null;
-    const start = range ? Number(range[1]) : 0;
-    const end = range ? Math.min(Number(range[2]) + 1, file.length) : file.length;
-    state.requests.push({ method: request.method, start, end });
-    if (state.down) return void response.destroy();
-    if (state.gone && state.budget === 0) return void response.writeHead(404).end();
-    if (start >= file.length) return void response.writeHead(416).end();
-    const headers = { "Content-Length": end - start, ETag: etag, "Cache-Control": "max-age=3600" };
-    if (range) headers["Content-Range"] = `bytes ${start}-${end - 1}/${file.length}`;
-    response.writeHead(range ? 206 : 200, headers);
-    if (request.method === "HEAD") return void response.end();
-    const body = file.subarray(start, end);
-    const allowed = Math.min(body.length, state.budget);
-    state.budget -= allowed;
-    state.sent += allowed;
-    if (allowed === body.length) return void response.end(body);
-    // The connection breaks, or says nothing more.
-    response.write(body.subarray(0, allowed), () => state.stall || setTimeout(() => response.destroy(), 20));
-  };
-  const special = (request, response, pathname) => {
-    if (pathname === "/blank") return response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><title>blank</title>");
-    if (pathname === PATH || pathname === "/twin.gguf") return sendModel(request, response) ?? true;
-    const patch = WORKERS[pathname];
-    if (!patch && pathname !== "/patch.js") return false;
-    response.writeHead(200, { "Content-Type": "text/javascript" });
-    if (patch) return response.end(`import "/patch.js?${encodeURIComponent(patch)}"; import "/pkg/worker.js";`);
-    return response.end(decodeURIComponent(request.url.split("?")[1]));
-  };
-  const server = await serve({ folders: mounts(), special: (...args) => Boolean(special(...args)) });
-  return { ...server, state, reset };
-}
-
 for (const name of browserNames) {
   describe(name, { concurrency: false }, () => {
     let browser;
@@ -106,7 +64,7 @@ for (const name of browserNames) {
     const pages = [];
 
     before(async () => {
-      server = await startFileServer();
+      server = await startFileServer({ file: FILE, paths: [PATH, "/twin.gguf"], workers: WORKERS });
       state = server.state;
       browser = await launch(name, { gpu: false });
     }, { timeout: 2 * MINUTE });

@@ -19,7 +19,8 @@ import type {
 } from "./openai.js";
 import type { Speculation } from "./speculation.js";
 import type { StorageMode, StorageOutcome } from "./storage/model.js";
-import type { Calls, EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, Summary } from "./protocol.js";
+import type { Probe, ProbeOptions } from "./probe.js";
+import type { Calls, EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, ProbeArgs, Summary } from "./protocol.js";
 import { CompletionStream } from "./stream.js";
 
 /** Where the package's own files are, if a bundler or a CDN has moved them. */
@@ -196,9 +197,19 @@ export class Engine {
   }
 }
 
-/** What the engine finds on this machine: adapters, features, limits, self-test. Downloads no model. */
-export function devices(assets?: Assets): Promise<unknown> {
-  return once("devices", {}, assets);
+/**
+ * What would run here, and how: the adapter or the CPU and why, its limits, and for a model its plan of memory, what has to
+ * be downloaded and about how fast it would be. Goes the way of a load up to the weights: of a model only the header is
+ * read, nothing is kept, and what a load would refuse is refused here with the same error.
+ */
+export async function probe(options: ProbeOptions = {}, assets?: Assets): Promise<Probe> {
+  const { device = "auto", arithmetic, context, signal } = options;
+  const args: ProbeArgs = { device };
+  if (options.model !== undefined) args.model = modelRef(options.model, "model").ref;
+  if (options.draftModel !== undefined) args.draftModel = modelRef(options.draftModel, "draftModel").ref;
+  if (arithmetic !== undefined) args.arithmetic = arithmetic;
+  if (context !== undefined) args.context = finite("context", context);
+  return once("probe", args, assets, signal);
 }
 
 /**
@@ -209,11 +220,21 @@ export function checkShaders(options: { pipelines?: boolean } = {}, assets?: Ass
   return once("checkShaders", options, assets);
 }
 
-async function once<K extends "devices" | "checkShaders">(kind: K, args: Calls[K]["args"], assets?: Assets): Promise<unknown> {
+/** One call to a worker of its own. */
+async function once<K extends "probe" | "checkShaders">(
+  kind: K,
+  args: Calls[K]["args"],
+  assets?: Assets,
+  signal?: AbortSignal,
+): Promise<Calls[K]["result"]> {
+  if (signal?.aborted) throw ForedraftError.aborted(signal);
   const client = startWorker(assets);
+  const abort = () => client.close(ForedraftError.aborted(signal));
+  signal?.addEventListener("abort", abort, { once: true });
   try {
     return await client.call(kind, { ...args, ...(assets?.wasm !== undefined && { wasm: absolute(assets.wasm, "assets.wasm") }) });
   } finally {
+    signal?.removeEventListener("abort", abort);
     client.close(new ForedraftError("unloaded", "the worker has ended"));
   }
 }

@@ -1,10 +1,23 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
-import init, { Engine, Sha256, checkShaders, devices, type Generation } from "../generated/foredraft.js";
+import init, { Engine, Sha256, checkShaders, probe, type Generation } from "../generated/foredraft.js";
 import { ForedraftError } from "./errors.js";
-import type { Answer, Ask, Calls, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, ModelRef, Piece, Summary } from "./protocol.js";
+import type {
+  Answer,
+  Ask,
+  Calls,
+  GenerateArgs,
+  GenerateChunk,
+  LoadArgs,
+  LoadProgress,
+  ModelRef,
+  Piece,
+  ProbeArgs,
+  Summary,
+} from "./protocol.js";
+import type { DownloadPlan, Probe } from "./probe.js";
 import { StreamSource, openBlob, type ByteSource } from "./sources.js";
 import type { ModelFile, StorageOutcome, Wanted } from "./storage/model.js";
-import { openModel } from "./storage/open.js";
+import { openModel, peekModel } from "./storage/open.js";
 
 /** What `onProgress` of the wasm gets. */
 interface RawProgress {
@@ -43,9 +56,9 @@ export class EngineHost {
         return this.post({ id, kind: "result", of: "generate", result: await this.queue(id, ask.args) });
       case "bench":
         return this.post({ id, kind: "result", of: "bench", result: await this.bench(id, ask.args) });
-      case "devices":
+      case "probe":
         await start(ask.args.wasm);
-        return this.post({ id, kind: "result", of: "devices", result: JSON.parse(await devices()) });
+        return this.post({ id, kind: "result", of: "probe", result: await probeModels(ask.args) });
       case "checkShaders":
         await start(ask.args.wasm);
         return this.post({ id, kind: "result", of: "checkShaders", result: JSON.parse(await checkShaders(ask.args.pipelines ?? false)) });
@@ -147,6 +160,29 @@ async function start(wasm: string | undefined): Promise<void> {
     started = undefined;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ForedraftError("worker_failed", `the wasm could not be loaded: ${reason}`, {}, { cause });
+  }
+}
+
+/** Reads the headers of models and says what a load would find. */
+async function probeModels({ model, draftModel, device, arithmetic, context }: ProbeArgs): Promise<Probe> {
+  const sources: Remembering[] = [];
+  const downloads: DownloadPlan[] = [];
+  const peek = async (ref: ModelRef | undefined) => {
+    if (!ref) return undefined;
+    const peeked = ref.kind === "url" ? await peekModel(ref.url) : { source: open(ref) };
+    const source = new Remembering(peeked.source);
+    sources.push(source);
+    if ("download" in peeked) downloads.push(peeked.download);
+    return source;
+  };
+  try {
+    const [target, draft] = [await peek(model), await peek(draftModel)];
+    const report = await probe(target, draft, JSON.stringify({ device, arithmetic, context }));
+    return { ...(JSON.parse(report) as Omit<Probe, "downloads">), downloads };
+  } catch (thrown) {
+    throw sources.find((source) => source.failure)?.failure ?? thrown;
+  } finally {
+    for (const source of sources) source.close();
   }
 }
 

@@ -22,6 +22,8 @@ export interface UrlOptions {
   start?: number;
   /** `"no-store"` where the bytes are kept elsewhere. */
   cache?: RequestCache;
+  /** Chunks to ask for ahead of the one being read. */
+  readAhead?: number;
 }
 
 /** A file that is being read. */
@@ -34,7 +36,8 @@ interface Remote {
 }
 
 /** A URL, read by ranges, or as one stream where the server knows no ranges. */
-export async function openUrl(url: string, { start = 0, cache = "default" }: UrlOptions = {}): Promise<UrlSource> {
+export async function openUrl(url: string, options: UrlOptions = {}): Promise<UrlSource> {
+  const { start = 0, cache = "default", readAhead } = options;
   const remote: Remote = { url, cache, abort: new AbortController(), version: {} };
   const response = await request(remote, start, start + CHUNK_BYTES);
   remote.version = versionOf(response);
@@ -52,7 +55,8 @@ export async function openUrl(url: string, { start = 0, cache = "default" }: Url
       throw thrown;
     }
   };
-  const source = new ChunkedSource(url, size, chunk, remote.abort, { index: start / CHUNK_BYTES, bytes: first });
+  const chunks = { first: { index: start / CHUNK_BYTES, bytes: first }, ...(readAhead !== undefined && { readAhead }) };
+  const source = new ChunkedSource(url, size, chunk, remote.abort, chunks);
   return Object.assign(source, { version: remote.version });
 }
 

@@ -5,6 +5,7 @@
 import type { BenchProgress, BenchReport, BenchSettings, BenchSuite } from "./bench.js";
 import type { WireError } from "./errors.js";
 import type { DeviceInfo, FinishReason, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
+import type { Probe } from "./probe.js";
 import type { Speculation } from "./speculation.js";
 import type { StorageMode, StorageOutcome } from "./storage/model.js";
 
@@ -49,6 +50,9 @@ export interface LoadArgs {
   /** Where the wasm is, if not beside the worker. */
   wasm?: string;
 }
+
+/** Arguments of `probe`. */
+export type ProbeArgs = Pick<LoadArgs, "draftModel" | "device" | "arithmetic" | "context" | "wasm"> & { model?: ModelRef };
 
 /** What a loaded engine is. */
 export interface EngineInfo {
@@ -96,8 +100,8 @@ export interface Calls {
   generate: { args: GenerateArgs; event: GenerateChunk; result: Summary };
   /** Speculation against plain decoding, prompt by prompt. */
   bench: { args: { suite: BenchSuite; options: BenchSettings }; event: BenchProgress; result: BenchReport };
-  /** Adapters, features, self-test; needs no model. */
-  devices: { args: { wasm?: string }; event: never; result: unknown };
+  /** What a load would find; of models only the headers are read. */
+  probe: { args: ProbeArgs; event: never; result: Probe };
   /** Compiles every shader; needs no model. */
   checkShaders: { args: { wasm?: string; pipelines?: boolean }; event: never; result: unknown };
 }

@@ -25,8 +25,17 @@ export const CHUNK_BYTES = 4 * MIB;
 /** Chunks requested ahead of the one being read. */
 const READ_AHEAD = 2;
 
+/** Options of {@link ChunkedSource}. */
+export interface ChunkOptions {
+  /** A chunk that has been asked for already. */
+  first?: { index: number; bytes: Promise<Uint8Array> };
+  /** Chunks to ask for ahead of the one being read. */
+  readAhead?: number;
+}
+
 /** Anything that gives a range of bytes, read in aligned chunks and a little ahead. */
 export class ChunkedSource implements ByteSource {
+  private readonly readAhead: number;
   private readonly chunks = new Map<number, Promise<Uint8Array>>();
 
   constructor(
@@ -34,8 +43,9 @@ export class ChunkedSource implements ByteSource {
     readonly size: number | undefined,
     private readonly fetchChunk: (start: number, end: number) => Promise<Uint8Array>,
     private readonly abort: AbortController,
-    first?: { index: number; bytes: Promise<Uint8Array> },
+    { first, readAhead = READ_AHEAD }: ChunkOptions = {},
   ) {
+    this.readAhead = readAhead;
     if (first) this.chunks.set(first.index, first.bytes);
   }
 
@@ -59,7 +69,7 @@ export class ChunkedSource implements ByteSource {
   /** Asks for chunk `index` and those after it, and forgets those before. */
   private request(index: number): void {
     for (const key of this.chunks.keys()) if (key < index) this.chunks.delete(key);
-    for (let i = index; i <= index + READ_AHEAD; i++) {
+    for (let i = index; i <= index + this.readAhead; i++) {
       const start = i * CHUNK_BYTES;
       if (this.chunks.has(i) || (this.size !== undefined && start >= this.size)) continue;
       // Without a known size only the chunk that is needed may be asked for: those after it may not exist.

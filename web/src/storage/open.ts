@@ -1,14 +1,15 @@
 /** From a URL to a source: what is stored is read, what is missing is downloaded, and one tab at a time does that. */
 import { ForedraftError } from "../errors.js";
 import { openUrl, statusOf, type UrlSource } from "../http.js";
-import { CHUNK_BYTES } from "../sources.js";
+import type { DownloadPlan } from "../probe.js";
+import { CHUNK_BYTES, type ByteSource } from "../sources.js";
 import { CachePlace } from "./cache.js";
 import { Download, quotaExceeded, type Keeping } from "./download.js";
-import { lock } from "./locks.js";
+import { lock, tryLock } from "./locks.js";
 import type { ModelFile, Wanted } from "./model.js";
 import { OpfsPlace } from "./opfs.js";
 import type { KeptFile, Place } from "./place.js";
-import { changed, keyOf, sha256, type FileRecord } from "./record.js";
+import { changed, keyOf, sha256, storedBytes, type FileRecord } from "./record.js";
 import { StoredFile } from "./stored.js";
 
 /** Left free beside a model: the browser keeps more than its bytes, and others write too. */
@@ -46,6 +47,28 @@ export async function openModel(wanted: Wanted): Promise<ModelFile> {
     if (downloaded) return downloaded;
     doneWriting();
   }
+}
+
+/** What is here of a file and a source of its first bytes: to look at it without keeping anything. */
+export async function peekModel(url: string): Promise<{ source: ByteSource; download: DownloadPlan }> {
+  const place = await findPlace();
+  let stored_bytes = 0;
+  if (typeof place !== "string") {
+    const key = await keyOf(url);
+    const record = await place.find(key);
+    if (record) stored_bytes = storedBytes(record);
+    const release = record?.complete ? await tryLock(key, "shared") : undefined;
+    if (record?.complete && release) {
+      const file = await guarded(release, () => place.openComplete(key, record));
+      const source = new StoredFile(place, key, file, release, { readAhead: 0 });
+      return { source, download: { url, size_bytes: stored_bytes, stored_bytes, fits_storage: true } };
+    }
+  }
+  const source = await openUrl(url, { readAhead: 0 });
+  const size_bytes = source.size ?? null;
+  const missing = size_bytes === null ? 0 : size_bytes - stored_bytes;
+  const fits_storage = typeof place === "string" ? false : size_bytes === null ? null : !(await tooLarge(url, missing));
+  return { source, download: { url, size_bytes, stored_bytes, fits_storage } };
 }
 
 /** Runs `work`; where it fails the lock is let go of. */

@@ -1,6 +1,6 @@
 /** A complete file in storage. Each chunk is checked against its SHA-256 before anyone sees it. */
 import type { ForedraftError } from "../errors.js";
-import { CHUNK_BYTES, ChunkedSource } from "../sources.js";
+import { CHUNK_BYTES, ChunkedSource, type ChunkOptions } from "../sources.js";
 import { lockToDelete } from "./locks.js";
 import { mismatch, type ModelFile, type StorageOutcome } from "./model.js";
 import type { KeptFile, Place } from "./place.js";
@@ -13,8 +13,10 @@ export class StoredFile extends ChunkedSource implements ModelFile {
     private readonly key: string,
     private readonly file: KeptFile,
     private readonly release: () => void,
+    options: ChunkOptions = {},
   ) {
-    super(file.record.url, storedBytes(file.record), (start) => this.chunk(start / CHUNK_BYTES), new AbortController());
+    const chunk = (start: number) => this.chunk(start / CHUNK_BYTES);
+    super(file.record.url, storedBytes(file.record), chunk, new AbortController(), options);
   }
 
   private async chunk(index: number): Promise<Uint8Array> {
