@@ -55,10 +55,10 @@ function dropInternal(entries) {
     if (kept.has(name)) return;
     kept.add(name);
     const text = readFileSync(path.join(packageDir, `${name}.d.ts`), "utf8");
-    for (const [, other] of text.matchAll(/(?:from|import\() ?"\.\/([^"]+)\.js"/g)) visit(other);
+    for (const [, other] of text.matchAll(/(?:from|import\() ?"(\.[^"]+)\.js"/g)) visit(path.join(path.dirname(name), other));
   };
   entries.forEach(visit);
-  for (const file of readdirSync(packageDir).filter((file) => file.endsWith(".d.ts"))) {
+  for (const file of readdirSync(packageDir, { recursive: true }).filter((file) => file.endsWith(".d.ts"))) {
     if (!kept.has(file.slice(0, -".d.ts".length))) rmSync(path.join(packageDir, file));
   }
 }

@@ -22,12 +22,15 @@ import type {
   LoadArgs,
   LoadProgress,
   MemoryUse,
+  ProbeArgs,
   Remembered,
   WirePiece,
 } from "./protocol.js";
+import type { Probe, ProbeOptions } from "./probe.js";
 import { chatArgs, number, refused, textArgs } from "./request.js";
 import { chatShape, textShape, type AnswerHead, type Shape } from "./shapes.js";
 import type { Speculation } from "./speculation.js";
+import type { StorageMode, StorageOutcome } from "./storage/model.js";
 import { CompletionStream } from "./stream.js";
 import { ToolCallReader, namesOf } from "./tools.js";
 
@@ -61,6 +64,12 @@ export interface LoadOptions {
    * It is off by default: tokens of answers are as private as the answers. They never leave the device; see `forget`.
    */
   remember?: boolean | { bytes: number };
+  /**
+   * Whether models that come by URL are kept on this device. `"auto"`, the default, keeps them where there is room; where
+   * there is none the model runs all the same, and `onProgress` and {@link ModelEngine.storage} say why. `"require"` fails there
+   * with `quota_exceeded` before anything is downloaded; `"off"` neither keeps models nor looks for kept ones.
+   */
+  storage?: StorageMode;
   /** Called while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /** Gives up loading. */
@@ -119,6 +128,11 @@ export class ModelEngine {
   /** Why it runs there: that it was asked for, or what was found wrong with the GPU. */
   get deviceReason(): string {
     return this.now.info.device_reason;
+  }
+
+  /** What became of the files that came by URL: from where they came, and whether they are kept for the next load. */
+  get storage(): readonly StorageOutcome[] {
+    return this.now.info.storage;
   }
 
   /** Whether what answers teach the drafters is kept for later visits, and what was there already. */
@@ -279,9 +293,9 @@ export class ModelEngine {
   }
 }
 
-/** What an engine finds on this machine. */
-export function devicesOf(start: Start, assets?: Assets): Promise<unknown> {
-  return once(start, assets, (client, wasm) => client.call("devices", wasm));
+/** What would run here, and how. */
+export function probeWith(start: Start, options: ProbeOptions, assets?: Assets): Promise<Probe> {
+  return once(start, assets, (client, wasm) => client.call("probe", { ...probeArgs(options), ...wasm }), options.signal);
 }
 
 /** Has the browser check every shader. */
@@ -289,17 +303,33 @@ export function checkShadersOf(start: Start, options: { pipelines?: boolean }, a
   return once(start, assets, (client, wasm) => client.call("checkShaders", { ...options, ...wasm }));
 }
 
+/** One call to an engine of its own. */
 async function once<T>(
   start: Start,
   assets: Assets | undefined,
   ask: (client: Client, wasm: { wasm?: string }) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
+  if (signal?.aborted) throw ForedraftError.aborted(signal);
   const { client, wasm } = start(assets);
+  const abort = () => client.close(ForedraftError.aborted(signal));
+  signal?.addEventListener("abort", abort, { once: true });
   try {
     return await ask(client, wasm === undefined ? {} : { wasm });
   } finally {
+    signal?.removeEventListener("abort", abort);
     client.close(wasUnloaded());
   }
+}
+
+function probeArgs({ model, draftModel, device = "auto", arithmetic, context }: ProbeOptions): ProbeArgs {
+  const args: ProbeArgs = { device };
+  if (model !== undefined) args.model = modelRef(model, "model").ref;
+  if (draftModel !== undefined) args.draftModel = modelRef(draftModel, "draftModel").ref;
+  if (arithmetic !== undefined) args.arithmetic = arithmetic;
+  const tokens = number("context", context);
+  if (tokens !== undefined) args.context = tokens;
+  return args;
 }
 
 function wasUnloaded(): ForedraftError {
@@ -321,7 +351,9 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
     models.push(sent);
     return sent.ref;
   };
-  const args: LoadArgs = { model: send(options.model, "model"), device: options.device ?? "auto" };
+  const { device = "auto", storage = "auto" } = options;
+  if (!["auto", "require", "off"].includes(storage)) throw refused("storage", storage, '"auto", "require" or "off"');
+  const args: LoadArgs = { model: send(options.model, "model"), device, storage };
   if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");
   if (options.arithmetic !== undefined) args.arithmetic = options.arithmetic;
   const context = number("context", options.context);
