@@ -11,12 +11,13 @@ use crate::runtime;
 use crate::session::Session;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::cost::CostModel;
-use crate::speculate::drafters::suffix_store::fingerprint;
+use crate::speculate::drafters::suffix_store::{STORE_TOKENS, fingerprint};
 use crate::speculate::measure::measure;
 use crate::speculate::memory::Memory;
 use crate::store::ByteSource;
 use crate::text::template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
+use crate::weights::format::Layout;
 use crate::weights::gguf::{Gguf, GgufReader};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -39,6 +40,8 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// How requests speculate that do not say it themselves.
     pub speculation: SpeculationConfig,
+    /// Tokens of finished answers that the suffix store holds at most.
+    pub remembered_tokens: usize,
 }
 
 impl LoadOptions {
@@ -51,8 +54,22 @@ impl LoadOptions {
             arithmetic: None,
             context: None,
             speculation: SpeculationConfig::default(),
+            remembered_tokens: STORE_TOKENS,
         }
     }
+}
+
+/// Bytes on the device by purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct MemoryUse {
+    /// Matrices and vectors of all models.
+    pub weights_bytes: u64,
+    /// Keys and values of the whole context.
+    pub kv_bytes: u64,
+    /// Everything else: activations, logits, tables.
+    pub scratch_bytes: u64,
+    /// The executor's own count of what it allocated and did not free.
+    pub allocated_bytes: u64,
 }
 
 /// How far a load is.
@@ -96,6 +113,13 @@ impl Core {
     }
 }
 
+impl Drop for Core {
+    /// A browser collects garbage when it likes: what an engine held is given back at once.
+    fn drop(&mut self) {
+        self.executor().release((0, 0));
+    }
+}
+
 impl Core {
     /// The target's first layers, where the configuration drafts with them.
     pub(crate) async fn exit_model(&self, config: &SpeculationConfig) -> Result<Option<Rc<Model>>> {
@@ -131,23 +155,17 @@ impl Engine {
     /// Loads the models. Nothing of a failed load stays on the device.
     pub async fn load(options: LoadOptions, progress: &mut dyn FnMut(&Progress)) -> Result<Engine> {
         let start = runtime::now_ms();
-        let LoadOptions { mut model, mut draft_model, device, arithmetic, context, speculation } = options;
+        let LoadOptions { mut model, mut draft_model, device, arithmetic, context, speculation, remembered_tokens } =
+            options;
         // Whatever can be wrong with the files or the options shows before the device is touched.
         let mut target = Opened::open(model.as_mut(), progress).await?;
         let mut draft = match &mut draft_model {
             Some(source) => Some(Opened::open(source.as_mut(), progress).await?),
             None => None,
         };
-        let tokenizer = Tokenizer::from_metadata(&target.gguf.metadata)?;
-        let template = ChatTemplate::from_metadata(&target.gguf.metadata)?;
-        if let Some(draft) = &draft {
-            same_vocabulary(&tokenizer, &target.gguf, &draft.gguf)?;
-        }
+        let checked = Checked::of(&target.gguf, draft.as_ref().map(|draft| &draft.gguf), context)?;
+        let Checked { tokenizer, template, context, plans, shapes } = checked;
         speculation.drafters(draft.is_some())?;
-        let context = wanted_context(&target.gguf, context)?;
-        let files: Vec<&Gguf> = std::iter::once(&target.gguf).chain(draft.as_ref().map(|draft| &draft.gguf)).collect();
-        let plans = files.iter().map(|gguf| MemoryPlan::of(gguf, context)).collect::<Result<Vec<_>>>()?;
-        let shapes: Vec<_> = files.iter().flat_map(|gguf| gguf.matrices()).collect();
         progress(&Progress { stage: "device", file: target.file.clone(), loaded_bytes: 0, total_bytes: 0 });
         let device = Device::open(device, arithmetic, &shapes).await?;
         let executor = device.executor.as_ref();
@@ -163,6 +181,7 @@ impl Engine {
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
         let texts = (0..tokenizer.vocabulary() as u32).map(|token| tokenizer.token_text(token));
         let memory = Memory::new(target.config.vocabulary, fingerprint(texts));
+        memory.suffix.borrow_mut().limit(remembered_tokens);
         let core = Core {
             device,
             target,
@@ -224,7 +243,7 @@ impl Engine {
 
     /// Tokens of a prompt as a request would take them.
     pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
-        prompt_tokens(&self.core, prompt)
+        prompt_tokens(&self.core, prompt, None)
     }
 
     /// What verifying and drafting cost here, as far as requests have shown.
@@ -247,9 +266,33 @@ impl Engine {
     }
 
     /// Takes a suffix store that was saved, in place of what was learned so far. Bytes that are damaged, or of a model with
-    /// another tokenizer, are an error and change nothing.
+    /// another tokenizer, are an error and change nothing. Of more than this engine may hold, the newest are taken.
     pub fn load_suffix_store(&self, bytes: &[u8]) -> Result<()> {
-        self.core.memory.suffix.borrow_mut().load(bytes)
+        let mut store = self.core.memory.suffix.borrow_mut();
+        let capacity = store.capacity();
+        store.load(bytes)?;
+        store.limit(capacity);
+        Ok(())
+    }
+
+    /// Forgets the finished answers of the suffix store.
+    pub fn clear_suffix_store(&self) {
+        self.core.memory.suffix.borrow_mut().clear();
+    }
+
+    /// What tells the suffix stores of different tokenizers apart.
+    pub fn tokenizer_fingerprint(&self) -> u64 {
+        self.core.memory.suffix.borrow().tokenizer()
+    }
+
+    /// Bytes that the engine holds on its device.
+    pub fn memory(&self) -> MemoryUse {
+        let models = [Some(&self.core.target), self.core.draft.as_deref()].into_iter().flatten();
+        let (weights_bytes, kv_bytes) =
+            models.fold((0, 0), |sums, model| (sums.0 + model.memory.weights_bytes, sums.1 + model.memory.kv_bytes));
+        let allocated_bytes = self.core.executor().counters().allocated_bytes;
+        let scratch_bytes = allocated_bytes.saturating_sub(weights_bytes + kv_bytes);
+        MemoryUse { weights_bytes, kv_bytes, scratch_bytes, allocated_bytes }
     }
 
     /// The target, for tools and tests.
@@ -260,6 +303,33 @@ impl Engine {
     /// The draft model, for tools and tests.
     pub fn draft(&self) -> Option<&Rc<Model>> {
         self.core.draft.as_ref()
+    }
+}
+
+/// What headers tell of models that can run together.
+pub(crate) struct Checked {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) context: usize,
+    /// Of the target, then of the draft model.
+    pub(crate) plans: Vec<MemoryPlan>,
+    /// Layout, rows and columns of all matrices.
+    pub(crate) shapes: Vec<(Layout, usize, usize)>,
+}
+
+impl Checked {
+    /// Refuses whatever can be known to be wrong before a weight is read.
+    pub(crate) fn of(target: &Gguf, draft: Option<&Gguf>, context: Option<usize>) -> Result<Checked> {
+        let tokenizer = Tokenizer::from_metadata(&target.metadata)?;
+        let template = ChatTemplate::from_metadata(&target.metadata)?;
+        if let Some(draft) = draft {
+            same_vocabulary(&tokenizer, target, draft)?;
+        }
+        let context = wanted_context(target, context)?;
+        let files = || std::iter::once(target).chain(draft);
+        let plans = files().map(|gguf| MemoryPlan::of(gguf, context)).collect::<Result<Vec<_>>>()?;
+        let shapes = files().flat_map(Gguf::matrices).collect();
+        Ok(Checked { tokenizer, template, context, plans, shapes })
     }
 }
 

@@ -205,7 +205,7 @@ pub enum Error {
         reason: String,
     },
     /// The device went away; a new load works.
-    #[error("the GPU device was lost: {reason}; load the model again to go on")]
+    #[error("the GPU device was lost: {reason}; load the model again to go on (in JavaScript engine.recover() does)")]
     DeviceLost {
         /// What the driver said.
         reason: String,
@@ -262,7 +262,7 @@ impl Error {
             Error::StorageFull { .. } => "storage_full",
             Error::Download { .. } => "download_failed",
             Error::NoSource { .. } => "no_source",
-            Error::HashMismatch { .. } => "hash_mismatch",
+            Error::HashMismatch { .. } => "checksum_mismatch",
             Error::UnknownModel { .. } => "unknown_model",
             Error::NotGguf { .. } => "not_gguf",
             Error::Truncated { .. } => "truncated",

@@ -85,6 +85,12 @@ impl Speculator {
         Speculator { cost, ..self }
     }
 
+    /// Brings back the statistics of every row, whether or not a part wants them.
+    pub fn with_stats(mut self) -> Speculator {
+        self.needs.stats = true;
+        self
+    }
+
     /// Puts another length policy in place of its own, which it may ask: for replays that know more.
     pub(crate) fn map_length(mut self, map: impl FnOnce(Box<dyn LengthPolicy>) -> Box<dyn LengthPolicy>) -> Speculator {
         self.parts.length = map(self.parts.length);

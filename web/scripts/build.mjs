@@ -4,7 +4,7 @@
 //
 // --profile published   slower to build, smaller and faster to run; wasm-opt runs too where `binaryen` is installed
 // --skip-wasm           keep the wasm of the last build: only TypeScript and the page have changed
-import { copyFileSync, existsSync, mkdirSync, rmSync, statSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -23,8 +23,9 @@ const { values: options } = parseArgs({
   options: { profile: { type: "string", default: "release" }, "skip-wasm": { type: "boolean", default: false } },
 });
 
-const bundle = (entries, outdir) =>
+const bundle = (entries, outdir, more = {}) =>
   build({
+    ...more,
     entryPoints: entries,
     outdir,
     bundle: true,
@@ -47,6 +48,21 @@ function optimise(wasm) {
   run(bin("wasm-opt"), ["-O3", ...features, ...more, wasm, "-o", wasm]);
 }
 
+/** Takes declarations out of the package that no public one refers to. */
+function dropInternal(entries) {
+  const kept = new Set();
+  const visit = (name) => {
+    if (kept.has(name)) return;
+    kept.add(name);
+    const text = readFileSync(path.join(packageDir, `${name}.d.ts`), "utf8");
+    for (const [, other] of text.matchAll(/(?:from|import\() ?"(\.[^"]+)\.js"/g)) visit(path.join(path.dirname(name), other));
+  };
+  entries.forEach(visit);
+  for (const file of readdirSync(packageDir, { recursive: true }).filter((file) => file.endsWith(".d.ts"))) {
+    if (!kept.has(file.slice(0, -".d.ts".length))) rmSync(path.join(packageDir, file));
+  }
+}
+
 if (!options["skip-wasm"]) {
   rmSync(generated, { recursive: true, force: true });
   buildWasm({ root, outDir: generated, profile: options.profile });
@@ -60,7 +76,11 @@ for (const dir of [packageDir, pageDir]) {
   copyFileSync(path.join(generated, "foredraft_bg.wasm"), path.join(dir, "foredraft_bg.wasm"));
 }
 run(bin("tsc"), ["-p", path.join(web, "tsconfig.types.json")]);
-await bundle([path.join(web, "src/index.ts"), path.join(web, "src/worker.ts")], packageDir);
+const source = (name) => path.join(web, "src", `${name}.ts`);
+dropInternal(["index", "in-thread", "ai-sdk"]);
+// What the entries share is there once: an error of one is an error of the other. The worker is one file.
+await bundle(["index", "in-thread", "ai-sdk"].map(source), packageDir, { splitting: true, chunkNames: "shared-[hash]" });
+await bundle([source("worker")], packageDir);
 await bundle(
   [
     { in: path.join(web, "page/main.ts"), out: "main" },
@@ -74,7 +94,7 @@ for (const name of ["index.html", "bench.html"]) copyFileSync(path.join(web, "pa
 // The prompts of `foredraft bench`, so that both measure the same.
 copyFileSync(path.join(root, "tests/prompts/dev.json"), path.join(pageDir, "prompts.json"));
 
-for (const name of ["index.js", "worker.js", "foredraft_bg.wasm"]) {
+for (const name of readdirSync(packageDir).filter((name) => /\.(js|wasm)$/.test(name))) {
   const file = path.join(packageDir, name);
   const zipped = gzipSync(readFileSync(file)).length;
   console.log(`pkg/dist/${name}: ${statSync(file).size} bytes, ${zipped} gzipped`);

@@ -1,8 +1,27 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
-import init, { Engine, checkShaders, devices, type Generation } from "../generated/foredraft.js";
+import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
 import { ForedraftError } from "./errors.js";
-import type { Answer, Ask, Calls, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, ModelRef, Piece, Summary } from "./protocol.js";
-import { StreamSource, openBlob, openUrl, type ByteSource } from "./sources.js";
+import { deleteLearned, readLearned, writeLearned } from "./learned.js";
+import type {
+  Answer,
+  Ask,
+  Calls,
+  EngineInfo,
+  GenerateArgs,
+  GenerateChunk,
+  LoadArgs,
+  LoadProgress,
+  MemoryUse,
+  ModelRef,
+  Piece,
+  ProbeArgs,
+  Remembered,
+  Summary,
+} from "./protocol.js";
+import type { DownloadPlan, Probe } from "./probe.js";
+import { StreamSource, openBlob, type ByteSource } from "./sources.js";
+import type { ModelFile, StorageOutcome, Wanted } from "./storage/model.js";
+import { openModel, peekModel } from "./storage/open.js";
 
 /** What `onProgress` of the wasm gets. */
 interface RawProgress {
@@ -15,9 +34,17 @@ interface RawProgress {
 /** What `Generation.next` gives, as JSON. */
 type RawEvent = ({ type: "chunk" } & GenerateChunk) | ({ type: "done" } & Summary);
 
+/** What `Engine.info` gives, as JSON. */
+interface RawInfo extends Omit<EngineInfo, "remember" | "storage"> {
+  tokenizer: string;
+}
+
 /** Answers the calls of one client. */
 export class EngineHost {
   private engine: Engine | undefined;
+  private closed = false;
+  /** Where what is learned is kept, if it is: the tokenizer it belongs to. */
+  private kept: string | undefined;
   private readonly running = new Map<number, { cancelled: boolean; generation?: Generation }>();
   /** Generations take turns: they share one KV cache. */
   private turn: Promise<unknown> = Promise.resolve();
@@ -39,49 +66,130 @@ export class EngineHost {
         return this.post({ id, kind: "result", of: "load", result: await this.load(id, ask.args) });
       case "generate":
         return this.post({ id, kind: "result", of: "generate", result: await this.queue(id, ask.args) });
+      case "memory":
+        return this.post({ id, kind: "result", of: "memory", result: this.memory() });
+      case "forget":
+        await this.forget();
+        return this.post({ id, kind: "result", of: "forget", result: null });
       case "bench":
         return this.post({ id, kind: "result", of: "bench", result: await this.bench(id, ask.args) });
-      case "devices":
+      case "probe":
         await start(ask.args.wasm);
-        return this.post({ id, kind: "result", of: "devices", result: JSON.parse(await devices()) });
+        return this.post({ id, kind: "result", of: "probe", result: await probeModels(ask.args) });
       case "checkShaders":
         await start(ask.args.wasm);
-        return this.post({ id, kind: "result", of: "checkShaders", result: JSON.parse(await checkShaders(ask.args.pipelines ?? false)) });
+        return this.post({
+          id,
+          kind: "result",
+          of: "checkShaders",
+          result: JSON.parse(await checkShaders(ask.args.pipelines ?? false)),
+        });
     }
   }
 
   private async load(id: number, args: LoadArgs): Promise<Calls["load"]["result"]> {
     const began = performance.now();
     const sources: Remembering[] = [];
+    let engine: Engine | undefined;
+    const tell = (event: Omit<LoadProgress, "elapsed_ms">) => {
+      this.post({ id, kind: "event", of: "load", event: { ...event, elapsed_ms: performance.now() - began } });
+    };
     try {
       await start(args.wasm);
-      for (const ref of args.draftModel ? [args.model, args.draftModel] : [args.model]) {
-        sources.push(new Remembering(await open(ref)));
-      }
+      await openAll(args, tell, sources, () => this.closed);
       const [model, draft] = sources;
       const { device, arithmetic, context, speculation } = args;
-      const options = { device, arithmetic, context, speculation };
+      const remembered_tokens = args.remember === undefined ? undefined : tokensWithin(args.remember);
+      const options = { device, arithmetic, context, speculation, remembered_tokens };
       const onProgress = (json: string) => {
-        const event = describe(JSON.parse(json) as RawProgress, performance.now() - began);
-        this.post({ id, kind: "event", of: "load", event });
+        const { stage, file, loaded_bytes, total_bytes } = JSON.parse(json) as RawProgress;
+        tell(describe(stage, file, loaded_bytes, total_bytes));
       };
-      this.engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
-      return JSON.parse(this.engine.info()) as Calls["load"]["result"];
+      engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
+      for (const source of sources) await source.finish();
+      const { tokenizer, ...info } = JSON.parse(engine.info()) as RawInfo;
+      const remember = await this.recall(engine, tokenizer, args.remember);
+      if (this.closed) throw wasUnloaded();
+      this.engine = engine;
+      return { ...info, remember, storage: sources.flatMap((source) => source.outcome() ?? []) };
     } catch (thrown) {
+      engine?.free();
       // Where the bytes did not come, the source knows best why.
-      throw sources.find((source) => source.failure)?.failure ?? thrown;
+      const failure = sources.find((source) => source.failure)?.failure;
+      if (failure) throw failure;
+      let error = ForedraftError.from(thrown, "worker_failed");
+      for (const source of sources) error = await source.refused(error);
+      throw error;
     } finally {
       for (const source of sources) source.close();
     }
   }
 
+  /** Frees the engine as soon as nothing runs on it. */
+  close(): void {
+    this.closed = true;
+    for (const id of this.running.keys()) this.cancel(id);
+    void this.turn.then(() => {
+      this.engine?.free();
+      this.engine = undefined;
+    });
+  }
+
+  private loaded(): Engine {
+    if (!this.engine || this.closed) throw wasUnloaded();
+    return this.engine;
+  }
+
+  private memory(): MemoryUse {
+    const device = JSON.parse(this.loaded().memory()) as Omit<MemoryUse, "wasm_bytes">;
+    return { ...device, wasm_bytes: memory?.buffer.byteLength ?? 0 };
+  }
+
+  /** Gives a fresh engine what earlier visits have taught it. */
+  private async recall(engine: Engine, tokenizer: string, limit: number | undefined): Promise<Remembered> {
+    if (limit === undefined) return { active: false, bytes: 0, reason: "not asked for" };
+    try {
+      const bytes = await readLearned(tokenizer);
+      this.kept = tokenizer;
+      if (bytes === undefined) return { active: true, bytes: 0, reason: "nothing was kept before" };
+      try {
+        engine.loadLearned(bytes);
+        return { active: true, bytes: bytes.length, reason: "kept by an earlier visit" };
+      } catch (thrown) {
+        const { message } = ForedraftError.from(thrown, "io");
+        return { active: true, bytes: 0, reason: `what was kept before cannot be used: ${message}` };
+      }
+    } catch (thrown) {
+      return { active: false, bytes: 0, reason: ForedraftError.from(thrown, "io").message };
+    }
+  }
+
+  /** Keeps what the engine has learned; a full disk is no reason to fail an answer. */
+  private async keep(): Promise<void> {
+    if (this.kept === undefined || !this.engine) return;
+    try {
+      await writeLearned(this.kept, this.engine.saveLearned());
+    } catch (thrown) {
+      console.warn(`foredraft: what was learned could not be kept: ${ForedraftError.from(thrown, "io").message}`);
+    }
+  }
+
+  private async forget(): Promise<void> {
+    // In turn: an answer that still runs would keep what it has learned.
+    const done = this.turn.then(async () => {
+      this.loaded().forget();
+      if (this.kept !== undefined) await deleteLearned(this.kept);
+    });
+    this.turn = done.catch(() => {});
+    return done;
+  }
+
   private bench(id: number, { suite, options }: Calls["bench"]["args"]): Promise<Calls["bench"]["result"]> {
     const result = this.turn.then(async () => {
-      if (!this.engine) throw new ForedraftError("unloaded", "no model is loaded");
       const onProgress = (json: string) => {
         this.post({ id, kind: "event", of: "bench", event: JSON.parse(json) as Calls["bench"]["event"] });
       };
-      const report = await this.engine.bench(JSON.stringify(suite), JSON.stringify(options), onProgress);
+      const report = await this.loaded().bench(JSON.stringify(suite), JSON.stringify(options), onProgress);
       return JSON.parse(report) as Calls["bench"]["result"];
     });
     this.turn = result.catch(() => {});
@@ -97,16 +205,19 @@ export class EngineHost {
 
   private async generate(id: number, args: GenerateArgs): Promise<Summary> {
     const state = this.running.get(id);
-    if (!this.engine) throw new ForedraftError("unloaded", "no model is loaded");
+    const engine = this.loaded();
     if (state?.cancelled) throw ForedraftError.aborted();
-    const generation = this.engine.generate(JSON.stringify(args));
+    const generation = engine.generate(JSON.stringify(args));
     if (state) state.generation = generation;
     try {
       for (;;) {
         const json = await generation.next();
         if (json === undefined) throw new ForedraftError("worker_failed", "the answer ended without its summary");
         const event = JSON.parse(json) as RawEvent;
-        if (event.type === "done") return event;
+        if (event.type === "done") {
+          await this.keep();
+          return event;
+        }
         this.post({ id, kind: "event", of: "generate", event });
       }
     } finally {
@@ -123,14 +234,16 @@ export class EngineHost {
   }
 }
 
-let started: Promise<unknown> | undefined;
+let started: Promise<InitOutput> | undefined;
+/** Memory of the wasm; read anew each time, as it grows. */
+let memory: WebAssembly.Memory | undefined;
 
 /** Compiles the wasm, once; after a failure the next call tries again. */
 async function start(wasm: string | undefined): Promise<void> {
   // The expression as bundlers know it: they copy the file by `new URL(…, import.meta.url)`.
   started ??= init({ module_or_path: wasm ?? new URL("./foredraft_bg.wasm", import.meta.url) });
   try {
-    await started;
+    ({ memory } = await started);
   } catch (cause) {
     started = undefined;
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -138,10 +251,65 @@ async function start(wasm: string | undefined): Promise<void> {
   }
 }
 
-async function open(ref: ModelRef): Promise<ByteSource> {
+/** Reads the headers of models and says what a load would find. */
+async function probeModels({ model, draftModel, device, arithmetic, context }: ProbeArgs): Promise<Probe> {
+  const sources: Remembering[] = [];
+  const downloads: DownloadPlan[] = [];
+  const peek = async (ref: ModelRef | undefined) => {
+    if (!ref) return undefined;
+    const peeked = ref.kind === "url" ? await peekModel(ref.url) : { source: open(ref) };
+    const source = new Remembering(peeked.source);
+    sources.push(source);
+    if ("download" in peeked) downloads.push(peeked.download);
+    return source;
+  };
+  try {
+    const [target, draft] = [await peek(model), await peek(draftModel)];
+    const report = await probe(target, draft, JSON.stringify({ device, arithmetic, context }));
+    return { ...(JSON.parse(report) as Omit<Probe, "downloads">), downloads };
+  } catch (thrown) {
+    throw sources.find((source) => source.failure)?.failure ?? thrown;
+  } finally {
+    for (const source of sources) source.close();
+  }
+}
+
+/** Opens the models of a load into `sources`, the target first. */
+async function openAll(
+  args: LoadArgs,
+  tell: (event: Omit<LoadProgress, "elapsed_ms">) => void,
+  sources: Remembering[],
+  closed: () => boolean,
+): Promise<void> {
+  const refs = args.draftModel ? [args.model, args.draftModel] : [args.model];
+  // Files are locked by their addresses' order: so two loads of the same two files never wait for each other.
+  const address = (index: number) => (refs[index]!.kind === "url" ? refs[index]!.url : "");
+  const order = [...refs.keys()].sort((a, b) => (address(a) < address(b) ? -1 : 1));
+  const locked = new Set<string>();
+  const opened: Remembering[] = [];
+  for (const index of order) {
+    const ref = refs[index]!;
+    const url = address(index);
+    const wanted = (sha256: string | undefined): Wanted => ({
+      url,
+      sha256,
+      // A file that is both target and draft would wait for itself.
+      mode: locked.has(url) ? "off" : args.storage,
+      hasher: () => new Sha256(),
+      onWait: ({ loaded, total }) => tell(describe("waiting", url, loaded, total)),
+      onUnkept: (reason) =>
+        tell({ stage: "storage", file: url, loaded: 0, total: 0, progress: 0, text: reason.message, warning: reason.toWire() }),
+    });
+    const source = ref.kind === "url" ? await openModel(wanted(ref.sha256)) : open(ref);
+    opened[index] = new Remembering(source, closed);
+    sources.push(opened[index]);
+    locked.add(url);
+  }
+  sources.splice(0, sources.length, ...opened);
+}
+
+function open(ref: Exclude<ModelRef, { kind: "url" }>): ByteSource {
   switch (ref.kind) {
-    case "url":
-      return openUrl(ref.url);
     case "blob":
       return openBlob(ref.blob, ref.name);
     case "port":
@@ -162,11 +330,19 @@ function openPort(port: MessagePort, name: string): ByteSource {
   return new StreamSource(name, undefined, pull, () => port.postMessage("cancel"));
 }
 
+function wasUnloaded(): ForedraftError {
+  return new ForedraftError("unloaded", "no model is loaded: the engine was unloaded, or its load was given up");
+}
+
 /** A source that keeps its own error: the engine only passes on its words. */
 class Remembering implements ByteSource {
   failure: ForedraftError | undefined;
 
-  constructor(private readonly inner: ByteSource) {}
+  /** `closed` ends a load that nobody waits for any more. */
+  constructor(
+    private readonly inner: ByteSource | ModelFile,
+    private readonly closed: () => boolean = () => false,
+  ) {}
 
   get name(): string {
     return this.inner.name;
@@ -178,6 +354,7 @@ class Remembering implements ByteSource {
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     try {
+      if (this.closed()) throw wasUnloaded();
       return await this.inner.read(offset, length);
     } catch (thrown) {
       this.failure = ForedraftError.from(thrown, "io");
@@ -185,13 +362,24 @@ class Remembering implements ByteSource {
     }
   }
 
+  async finish(): Promise<void> {
+    if ("finish" in this.inner) await this.inner.finish();
+  }
+
+  async refused(error: ForedraftError): Promise<ForedraftError> {
+    return "refused" in this.inner ? this.inner.refused(error) : error;
+  }
+
+  outcome(): StorageOutcome | undefined {
+    return "outcome" in this.inner ? this.inner.outcome() : undefined;
+  }
+
   close(): void {
     this.inner.close();
   }
 }
 
-function describe(raw: RawProgress, elapsed_ms: number): LoadProgress {
-  const { stage, file, loaded_bytes: loaded, total_bytes: total } = raw;
+function describe(stage: string, file: string, loaded: number, total: number): Omit<LoadProgress, "elapsed_ms"> {
   const progress = total > 0 ? Math.min(loaded / total, 1) : 0;
   const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
   const text =
@@ -202,5 +390,11 @@ function describe(raw: RawProgress, elapsed_ms: number): LoadProgress {
         : total > 0
           ? `${file}: ${mb(loaded)} of ${mb(total)} MB (${Math.floor(progress * 100)} %)`
           : `${file}: ${mb(loaded)} MB`;
-  return { stage, file, loaded, total, progress, elapsed_ms, text };
+  return { stage, file, loaded, total, progress, text: stage === "waiting" ? `another tab downloads ${text}` : text };
+}
+
+/** Tokens of the store that fit so many bytes, whatever answers it holds: a token and the length of its answer, a word each. */
+function tokensWithin(bytes: number): number {
+  const OVERHEAD_BYTES = 68;
+  return Math.floor((bytes - OVERHEAD_BYTES) / 8);
 }

@@ -4,12 +4,22 @@
  */
 import type { BenchProgress, BenchReport, BenchSettings, BenchSuite } from "./bench.js";
 import type { WireError } from "./errors.js";
-import type { DeviceInfo, FinishReason, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
+import type {
+  DeviceInfo,
+  FinishReason,
+  SpeculationStats,
+  Timings,
+  TokenLogprob,
+  TokenPiece,
+  Usage,
+} from "./openai.js";
+import type { Probe } from "./probe.js";
 import type { Speculation } from "./speculation.js";
+import type { StorageMode, StorageOutcome } from "./storage/model.js";
 
 /** A model as a message can carry it. */
 export type ModelRef =
-  | { kind: "url"; url: string }
+  | { kind: "url"; url: string; sha256?: string }
   | { kind: "blob"; blob: Blob; name: string }
   /** A stream that stays on its thread: each message to the port asks for a piece, each answer is a {@link Piece}. */
   | { kind: "port"; port: MessagePort; name: string };
@@ -19,7 +29,8 @@ export type Piece = { bytes: Uint8Array } | { end: true } | { error: WireError }
 
 /** How far a load has come. */
 export interface LoadProgress {
-  stage: "header" | "device" | "weights" | "ready" | (string & {});
+  /** `"waiting"` while another tab downloads the file; `"storage"` is said once, where a file will not be kept. */
+  stage: "waiting" | "storage" | "header" | "device" | "weights" | "ready" | (string & {});
   /** The file being read. */
   file: string;
   /** Bytes of it that have been read, and its length; 0 where unknown. */
@@ -31,6 +42,8 @@ export interface LoadProgress {
   elapsed_ms: number;
   /** The same in words. */
   text: string;
+  /** With `"storage"`: why. */
+  warning?: WireError;
 }
 
 /** Arguments of `load`. */
@@ -41,8 +54,37 @@ export interface LoadArgs {
   arithmetic?: "f32" | "q8";
   context?: number;
   speculation?: Speculation;
+  /** Bytes of what answers teach the drafters to keep for later visits; without it nothing is kept. */
+  remember?: number;
+  storage: StorageMode;
   /** Where the wasm is, if not beside the worker. */
   wasm?: string;
+}
+
+/** Arguments of `probe`. */
+export type ProbeArgs = Pick<LoadArgs, "draftModel" | "device" | "arithmetic" | "context" | "wasm"> & { model?: ModelRef };
+
+/** Whether what answers teach the drafters is kept for later visits. */
+export interface Remembered {
+  active: boolean;
+  /** Bytes that earlier visits had left. */
+  bytes: number;
+  /** Why it is kept, or why not. */
+  reason: string;
+}
+
+/** Bytes in use. */
+export interface MemoryUse {
+  /** Matrices and vectors of all models, on the device. */
+  weights_bytes: number;
+  /** Keys and values of the whole context, on the device. */
+  kv_bytes: number;
+  /** Everything else on the device: activations, logits, tables. */
+  scratch_bytes: number;
+  /** The sum of them, by the engine's own count of what it allocated and has not freed. */
+  allocated_bytes: number;
+  /** Memory of the wasm, which never shrinks. On the CPU the device's bytes are among them. */
+  wasm_bytes: number;
 }
 
 /** What a loaded engine is. */
@@ -50,6 +92,9 @@ export interface EngineInfo {
   model: string;
   device: DeviceInfo;
   device_reason: string;
+  remember: Remembered;
+  /** What became of the files that came by URL. */
+  storage: StorageOutcome[];
 }
 
 /** A request as the engine reads it. */
@@ -60,12 +105,26 @@ export interface GenerateArgs {
   sampling: Record<string, unknown>;
   stop: string[];
   speculation?: Speculation;
+  tools?: unknown;
+  context_overflow?: "error" | "slide";
+  logprobs?: number;
+}
+
+/** A token as the engine tells it. */
+export interface WirePiece extends TokenPiece {
+  /** Where the request asked for it. */
+  logprob?: { chosen: WireLogprob; top: WireLogprob[] };
+}
+
+/** How likely a token was. */
+export interface WireLogprob extends TokenLogprob {
+  id: number;
 }
 
 /** Text that has become certain, and the tokens it is made of. */
 export interface GenerateChunk {
   text: string;
-  tokens: TokenPiece[];
+  tokens: WirePiece[];
 }
 
 /** The figures of one answer. */
@@ -80,6 +139,7 @@ export interface Summary {
   usage: Usage;
   timings: Timings;
   speculation: SpeculationStats;
+  dropped_messages: number;
   system_fingerprint: string;
 }
 
@@ -87,10 +147,13 @@ export interface Summary {
 export interface Calls {
   load: { args: LoadArgs; event: LoadProgress; result: EngineInfo };
   generate: { args: GenerateArgs; event: GenerateChunk; result: Summary };
+  memory: { args: Record<string, never>; event: never; result: MemoryUse };
+  /** Forgets what answers have taught the drafters, in the engine and where it is kept. */
+  forget: { args: Record<string, never>; event: never; result: null };
   /** Speculation against plain decoding, prompt by prompt. */
   bench: { args: { suite: BenchSuite; options: BenchSettings }; event: BenchProgress; result: BenchReport };
-  /** Adapters, features, self-test; needs no model. */
-  devices: { args: { wasm?: string }; event: never; result: unknown };
+  /** What a load would find; of models only the headers are read. */
+  probe: { args: ProbeArgs; event: never; result: Probe };
   /** Compiles every shader; needs no model. */
   checkShaders: { args: { wasm?: string; pipelines?: boolean }; event: never; result: unknown };
 }
