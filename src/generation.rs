@@ -11,11 +11,12 @@ use crate::speculate::length::syntax::ends_fragment;
 use crate::speculate::methods::Setup;
 use crate::speculate::outcome::RoundOutcome;
 use crate::speculate::target::ModelTarget;
+use crate::speculate::tree::NodeId;
 use crate::speculate::{SpeculationConfig, Speculator};
 use crate::store::LocalFuture;
 use crate::summary::{
-    Chunk, CompletionTokensDetails, Event, FinishReason, PromptTokensDetails, SpeculationSummary, Summary, Timings,
-    TokenPiece, Usage,
+    Chunk, CompletionTokensDetails, Event, FinishReason, PromptTokensDetails, RejectedPiece, SpeculationSummary,
+    Summary, Timings, TokenPiece, Usage,
 };
 use crate::text::detokenizer::Detokenizer;
 use crate::text::stop::StopMatcher;
@@ -289,7 +290,7 @@ impl Running {
         let target = ModelTarget { executor: core.executor(), model: &core.target };
         let outcome = self.speculator.round(&target, &self.tokens, &self.sampling, left).await?;
         self.first_token_ms.get_or_insert_with(runtime::now_ms);
-        let mut chunk = Chunk::default();
+        let mut chunk = Chunk { rejected: rejected(&outcome, &self.speculator, &core), ..Chunk::default() };
         for (token, source, accepted) in emitted(&outcome, &self.speculator) {
             if core.tokenizer.is_end(token) {
                 self.end_token = Some(token);
@@ -373,6 +374,20 @@ fn emitted(outcome: &RoundOutcome, speculator: &Speculator) -> Vec<(u32, &'stati
     let path = outcome.verdict.path.iter().map(|&node| outcome.tree.node(node));
     let drafted = path.filter_map(|node| Some((node.token?, name(node.source?), true)));
     drafted.chain(std::iter::once((outcome.verdict.next, "target", false))).collect()
+}
+
+/// The drafted tokens of a round from where the target no longer agreed, along the first branch; empty where it agreed to all.
+fn rejected(outcome: &RoundOutcome, speculator: &Speculator, core: &Core) -> Vec<RejectedPiece> {
+    let tree = &outcome.tree;
+    let below = |node: NodeId| tree.node(node).slots.first().map(|slot| slot.child);
+    let last = outcome.verdict.path.last().copied().unwrap_or(NodeId::ROOT);
+    let piece = |node: NodeId| {
+        let (id, source) = (tree.node(node).token?, tree.node(node).source?);
+        let source = speculator.drafters()[usize::from(source.0)].name;
+        let text = String::from_utf8_lossy(core.tokenizer.token_bytes(id)).into_owned();
+        Some(RejectedPiece { id, text, source })
+    };
+    std::iter::successors(below(last), |&node| below(node)).map_while(piece).collect()
 }
 
 /// Template and tokenizer; the begin token where the model wants one and the template has not written it.

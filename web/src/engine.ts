@@ -153,8 +153,8 @@ export class Engine {
     let first = true;
     const result = this.client.call("generate", args, {
       signal: own.signal,
-      onEvent: ({ text, tokens }: GenerateChunk) => {
-        if (request.stream) stream.push(shape.chunk(head, text, first, null, { tokens }));
+      onEvent: ({ text, tokens, rejected }: GenerateChunk) => {
+        if (request.stream) stream.push(shape.chunk(head, text, first, null, { tokens, rejected }));
         else pieces.push(...tokens);
         first = false;
         begun();

@@ -4,7 +4,7 @@
  */
 import type { BenchProgress, BenchReport, BenchSettings, BenchSuite } from "./bench.js";
 import type { WireError } from "./errors.js";
-import type { DeviceInfo, FinishReason, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
+import type { DeviceInfo, FinishReason, RejectedPiece, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
 import type { Speculation } from "./speculation.js";
 
 /** A model as a message can carry it. */
@@ -66,6 +66,7 @@ export interface GenerateArgs {
 export interface GenerateChunk {
   text: string;
   tokens: TokenPiece[];
+  rejected: RejectedPiece[];
 }
 
 /** The figures of one answer. */
