@@ -20,11 +20,14 @@ for (const name of browserNames) {
     let server;
     let models;
 
-    before(async () => {
-      models = modelsFolder();
-      server = await startServer(models);
-      browser = await launch(name);
-    }, { timeout: 2 * MINUTE });
+    before(
+      async () => {
+        models = modelsFolder();
+        server = await startServer(models);
+        browser = await launch(name);
+      },
+      { timeout: 2 * MINUTE },
+    );
     after(async () => {
       await browser?.close();
       await server?.close();
@@ -34,11 +37,15 @@ for (const name of browserNames) {
     async function open(address, { reducedMotion = false } = {}) {
       const page = await browser.newPage();
       page.problems = [];
-      page.on("pageerror", (error) => page.problems.push(error.message));
+      // Firefox reports a request for the icon that a reload cuts off as an error of the service worker.
+      const cutOff = /A ServiceWorker intercepted the request and encountered an unexpected error/;
+      page.on("pageerror", ({ message }) => cutOff.test(message) || page.problems.push(message));
       await page.setViewport({ width: 1280, height: 860 });
       await page.evaluateOnNewDocument((calm) => {
         globalThis.violations = [];
-        addEventListener("securitypolicyviolation", (event) => globalThis.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+        addEventListener("securitypolicyviolation", (event) =>
+          globalThis.violations.push(`${event.violatedDirective} ${event.blockedURI}`),
+        );
         const real = globalThis.matchMedia.bind(globalThis);
         if (calm) globalThis.matchMedia = (query) => (query.includes("reduced-motion") ? { matches: true } : real(query));
       }, reducedMotion);
@@ -102,11 +109,17 @@ for (const name of browserNames) {
       assert.match(await text(page, "#figure-device"), /CPU/);
       assert.match(await text(page, "#reason"), /^Speculation on: .*ngram/);
       assert.match(await text(page, "#drafter-rows"), /^ngram\d+ of \d+ kept$/);
-      assert.match(await page.$eval("#position-chart svg", (svg) => svg.getAttribute("aria-label")), /guess 1: \d+ of \d+ kept/);
+      assert.match(
+        await page.$eval("#position-chart svg", (svg) => svg.getAttribute("aria-label")),
+        /guess 1: \d+ of \d+ kept/,
+      );
       t.diagnostic(`${await text(page, "#figure-speed")} tokens/s, acceptance ${await text(page, "#figure-acceptance")}`);
 
       // Wrong guesses are in the text where a guess was rejected, and shown on request.
-      const [accepted, drafted] = /\((\d+) of (\d+)\)/.exec(await text(page, "#figure-acceptance")).slice(1).map(Number);
+      const [accepted, drafted] = /\((\d+) of (\d+)\)/
+        .exec(await text(page, "#figure-acceptance"))
+        .slice(1)
+        .map(Number);
       const wrong = await page.$$eval(".turn.assistant del.rejected", (all) => all.map((del) => getComputedStyle(del).display));
       assert.equal(wrong.length > 0, drafted > accepted, `${accepted} of ${drafted} guesses were kept`);
       assert.ok(wrong.every((display) => display === "none"));
@@ -136,20 +149,24 @@ for (const name of browserNames) {
       await close(page);
     });
 
-    test("a wrong address is told in words with what to do, and a right one loads after it", { timeout: 2 * MINUTE }, async () => {
-      const page = await open(`${server.origin}/?model=/models/none.gguf&device=cpu&context=128`);
-      await page.click("#load");
-      await page.waitForSelector("#alert:not([hidden])", { timeout: 30_000 });
-      assert.match(await text(page, "#alert-message"), /none\.gguf.*404/);
-      assert.match(await text(page, "#alert-advice"), /drop it onto this page/);
-      await fill(page, "#model-url", "");
-      await page.type("#model-url", `/models/${MODEL}`);
-      await page.focus("#load");
-      await page.keyboard.press("Enter");
-      await loaded(page);
-      assert.equal(await page.$eval("#alert", (alert) => alert.hidden), true);
-      await close(page);
-    });
+    test(
+      "a wrong address is told in words with what to do, and a right one loads after it",
+      { timeout: 2 * MINUTE },
+      async () => {
+        const page = await open(`${server.origin}/?model=/models/none.gguf&device=cpu&context=128`);
+        await page.click("#load");
+        await page.waitForSelector("#alert:not([hidden])", { timeout: 30_000 });
+        assert.match(await text(page, "#alert-message"), /none\.gguf.*404/);
+        assert.match(await text(page, "#alert-advice"), /drop it onto this page/);
+        await fill(page, "#model-url", "");
+        await page.type("#model-url", `/models/${MODEL}`);
+        await page.focus("#load");
+        await page.keyboard.press("Enter");
+        await loaded(page);
+        assert.equal(await page.$eval("#alert", (alert) => alert.hidden), true);
+        await close(page);
+      },
+    );
 
     test("an address asks for speculation by a draft model", { timeout: MINUTE }, async () => {
       const chosen = (page) => page.$eval('input[name="speculation"]:checked', ({ value }) => value);
@@ -182,12 +199,16 @@ for (const name of browserNames) {
       const outside = [];
       const page = await open("about:blank");
       page.on("request", (request) => {
-        if (!request.url().startsWith(server.origin)) outside.push(request.url());
+        // Firefox has fonts of its own as data.
+        if (/^https?:/.test(request.url()) && !request.url().startsWith(server.origin)) outside.push(request.url());
       });
       await page.goto(server.origin);
       const catalog = JSON.parse(readFileSync(new URL("../../web/page/catalog.json", import.meta.url), "utf8"));
       const offered = await page.$$eval('#catalog input[name="source"]', (radios) => radios.map((radio) => radio.value));
-      assert.deepEqual(offered, catalog.map((entry) => entry.name));
+      assert.deepEqual(
+        offered,
+        catalog.map((entry) => entry.name),
+      );
       assert.deepEqual(outside, []);
       await close(page);
     });
@@ -202,7 +223,13 @@ for (const name of browserNames) {
           reachable: [...document.querySelectorAll('[role="tab"]')].filter((tab) => tab.tabIndex === 0).map((tab) => tab.id),
           hash: location.hash,
         }));
-      const at = (tab) => ({ focused: `tab-${tab}`, selected: [`tab-${tab}`], shown: [`panel-${tab}`], reachable: [`tab-${tab}`], hash: `#${tab}` });
+      const at = (tab) => ({
+        focused: `tab-${tab}`,
+        selected: [`tab-${tab}`],
+        shown: [`panel-${tab}`],
+        reachable: [`tab-${tab}`],
+        hash: `#${tab}`,
+      });
       await page.focus("#tab-chat");
       for (const tab of ["race", "bench"]) {
         await page.keyboard.press("ArrowRight");
@@ -246,11 +273,16 @@ for (const name of browserNames) {
 
       // What a setting cannot be is not taken, neither from the form nor from what is stored.
       await fill(page, "#temperature", "-3");
-      assert.equal(await page.$eval("#temperature", (field) => field.ariaInvalid ?? field.getAttribute("aria-invalid")), "true");
+      assert.equal(
+        await page.$eval("#temperature", (field) => field.ariaInvalid ?? field.getAttribute("aria-invalid")),
+        "true",
+      );
       await page.reload();
       assert.equal((await values()).temperature, "0.8");
       const store = (stored) => page.evaluate((stored) => localStorage.setItem("foredraft.settings", stored), stored);
-      await store(JSON.stringify({ temperature: "hot", length: "none", drafters: ["ngram", 7], guessing: "custom", seed: 1e400 }));
+      await store(
+        JSON.stringify({ temperature: "hot", length: "none", drafters: ["ngram", 7], guessing: "custom", seed: 1e400 }),
+      );
       await page.reload();
       assert.deepEqual(await values(), { ...initial, guessing: "custom" }, "only what is valid is kept");
       for (const broken of ["{", "null", "[]", "7"]) {
@@ -263,7 +295,9 @@ for (const name of browserNames) {
     });
 
     test("a race gives the same text twice, and is replayed", { timeout: 3 * MINUTE }, async (t) => {
-      const page = await open(`${server.origin}/?device=cpu&context=512&max_tokens=24&speculation=ngram#race`, { reducedMotion: true });
+      const page = await open(`${server.origin}/?device=cpu&context=512&max_tokens=24&speculation=ngram#race`, {
+        reducedMotion: true,
+      });
       assert.equal(await page.$eval("#race-start", (button) => button.disabled), true);
       await loadByAddress(page);
       await fill(page, "#race-prompt", PROMPT);
@@ -276,7 +310,8 @@ for (const name of browserNames) {
       assert.equal(await page.$("#lane-plain mark"), null);
       assert.ok(await page.$("#lane-guessing mark"));
       // Without motion the end is there at once; with it the replay takes as long as the runs did.
-      const seconds = async (which) => Number(/^(\d+\.\d) s · (\d+) tokens · /.exec(await text(page, `#lane-${which}-figures`))[1]);
+      const seconds = async (which) =>
+        Number(/^(\d+\.\d) s · (\d+) tokens · /.exec(await text(page, `#lane-${which}-figures`))[1]);
       const slowest = Math.max(await seconds("plain"), await seconds("guessing"));
       await page.evaluate(() => (globalThis.matchMedia = () => ({ matches: false })));
       const began = performance.now();
@@ -308,8 +343,13 @@ for (const name of browserNames) {
       assert.equal(await page.evaluate(() => location.pathname + location.hash), "/#bench");
       await page.click("#run");
       await page.waitForSelector("#found:not([hidden])", { timeout: 4 * MINUTE });
-      const rows = await page.$$eval("#rows tr", (lines) => lines.map((line) => [...line.children].map((cell) => cell.textContent)));
-      assert.deepEqual(rows.map(([category]) => category), ["story", "qa", "copy"]);
+      const rows = await page.$$eval("#rows tr", (lines) =>
+        lines.map((line) => [...line.children].map((cell) => cell.textContent)),
+      );
+      assert.deepEqual(
+        rows.map(([category]) => category),
+        ["story", "qa", "copy"],
+      );
       for (const row of rows) for (const cell of row.slice(1)) assert.match(cell, /^\d+\.\d+$/);
       const file = (selector) => page.$eval(selector, async (link) => (await fetch(link.href)).text());
       const report = JSON.parse(await file("#download"));
@@ -339,7 +379,10 @@ for (const name of browserNames) {
         const activated = () => active.state === "activated";
         while (!activated()) await new Promise((resolve) => setTimeout(resolve, 20));
       });
-      assert.equal(await page.evaluate(async () => (await navigator.serviceWorker.ready).scope), `${where.origin}/some/deep%20path/`);
+      assert.equal(
+        await page.evaluate(async () => (await navigator.serviceWorker.ready).scope),
+        `${where.origin}/some/deep%20path/`,
+      );
       await where.close();
       await page.reload();
       assert.equal(await text(page, "h1"), "foredraft");
@@ -370,15 +413,21 @@ for (const name of browserNames) {
       });
       assert.equal(ran, false);
       assert.equal(violations, 1, "the listener that the other tests rely on works");
-      assert.deepEqual(page.problems, []);
+      assert.ok(
+        page.problems.every((problem) => problem.startsWith("Content-Security-Policy")),
+        page.problems.join(),
+      );
       await page.close();
     });
 
     test("every tab can be used by everyone, on every width", { timeout: 4 * MINUTE }, async () => {
-      const page = await open(`${server.origin}/?device=cpu&context=512&max_tokens=40&speculation=ngram`, { reducedMotion: true });
+      const page = await open(`${server.origin}/?device=cpu&context=512&max_tokens=40&speculation=ngram`, {
+        reducedMotion: true,
+      });
       const audit = async (what) => {
         await page.evaluate(AXE);
         const found = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+        assert.ok(found.passes.length > 10, "axe has looked");
         const grave = found.violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
         const told = grave.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
         assert.deepEqual(told, [], what);

@@ -48,7 +48,8 @@ export function startBench(session: Session, settings: Settings, address: URLSea
           per_category: number("bench-per-category"),
           max_tokens: number("bench-max-tokens"),
           repeats: number("bench-repeats"),
-          onProgress: ({ id, config, done, total }) => tell(done / total, `${id}, ${config === "off" ? "plain" : "guessing"}: ${done} of ${total}`),
+          onProgress: ({ id, config, done, total }) =>
+            tell(done / total, `${id}, ${config === "off" ? "plain" : "guessing"}: ${done} of ${total}`),
         });
       });
       if (report) {
@@ -106,7 +107,9 @@ function show(report: BenchReport, json: string): void {
     speedupChart(
       "Speed-up by guessing ahead",
       `${report.model} · ${deviceText(report.device)} · foredraft`,
-      measured.flatMap(({ category: label, speedup: value }) => (value === null ? [] : [{ label, value, text: `${label} ${value.toFixed(2)}` }])),
+      measured.flatMap(({ category: label, speedup: value }) =>
+        value === null ? [] : [{ label, value, text: `${label} ${value.toFixed(2)}` }],
+      ),
       palette,
     );
   part("bench-chart").replaceChildren(chart(PAGE));

@@ -35,7 +35,14 @@ export function shareBars(label: string, bars: readonly Bar[]): SVGElement {
       "g",
       {},
       draw("title", {}, text),
-      draw("rect", { class: "chart-bar", x: x - thick / 2, y: top + height - tall, width: thick, height: tall, rx: Math.min(3, tall / 2) }),
+      draw("rect", {
+        class: "chart-bar",
+        x: x - thick / 2,
+        y: top + height - tall,
+        width: thick,
+        height: tall,
+        rx: Math.min(3, tall / 2),
+      }),
       draw("text", { ...small, y: top + height - tall - 4 }, String(Math.round(value * 100))),
       draw("text", { ...small, y: top + height + foot - 4 }, name),
     );
@@ -52,7 +59,11 @@ export function sparkline(label: string, values: readonly number[]): SVGElement 
     const x = values.length > 1 ? margin + (index / (values.length - 1)) * (width - 2 * margin) : width - margin;
     return [x, height - margin - (value / most) * (height - 2 * margin)] as const;
   };
-  const points = values.map((value, index) => at(value, index).map((number) => number.toFixed(1)).join(","));
+  const points = values.map((value, index) =>
+    at(value, index)
+      .map((number) => number.toFixed(1))
+      .join(","),
+  );
   const [x, y] = at(values.at(-1) ?? 0, values.length - 1);
   return picture(
     width,
@@ -82,25 +93,33 @@ export const PAGE: Palette = {
   loss: "var(--field)",
 };
 
-export const PAPER: Palette = { ground: "#ffffff", ink: "#1d1f21", quiet: "#5f6167", line: "#8d8f94", gain: "#0c7569", loss: "#b9b6ae" };
+export const PAPER: Palette = {
+  ground: "#ffffff",
+  ink: "#1d1f21",
+  quiet: "#5f6167",
+  line: "#8d8f94",
+  gain: "#0c7569",
+  loss: "#b9b6ae",
+};
 
 /** Lying bars of speed-ups, with a line where nothing is gained. */
 export function speedupChart(title: string, subtitle: string, bars: readonly Bar[], palette: Palette): SVGElement {
-  const [width, left, right, top, row] = [640, 128, 56, 58, 30];
+  const [width, left, right, top, row] = [640, 128, 68, 58, 30];
   const height = top + bars.length * row + 28;
   const scale = (width - left - right) / Math.max(1.25, ...bars.map(({ value }) => value));
   const words = (x: number, y: number, text: string, more: Attributes = {}) =>
     draw("text", { x, y, fill: palette.ink, "font-size": 13, ...more }, text);
   const lines = bars.flatMap(({ label, value, text }, index) => {
     const y = top + index * row;
+    const fill = value >= 1 ? { fill: palette.gain } : { fill: palette.loss, "fill-opacity": 0.6 };
     return [
       words(left - 12, y + 18, label, { "text-anchor": "end" }),
       draw(
         "rect",
-        { x: left, y: y + 5, width: Math.max(value * scale, 1), height: row - 10, rx: 4, fill: value >= 1 ? palette.gain : palette.loss },
+        { x: left, y: y + 5, width: Math.max(value * scale, 1), height: row - 10, rx: 4, ...fill },
         draw("title", {}, text),
       ),
-      words(left + value * scale + 8, y + 18, `${value.toFixed(2)}×`, { "font-weight": 600 }),
+      words(width - 12, y + 18, `${value.toFixed(2)}×`, { "font-weight": 600, "text-anchor": "end" }),
     ];
   });
   const one = left + scale;

@@ -66,11 +66,11 @@ function limits(adapter: Report["adapters"][number]): HTMLElement[] {
 function gpuFacts(report: Report): HTMLElement[] {
   const adapter = report.adapters[0];
   if (!adapter) return [line("WebGPU", "bad", `${report.gpu_error ?? "no adapter"}. Models run on the CPU, more slowly.`)];
-  const what = [adapter.name, adapter.kind, adapter.driver].filter(Boolean).join(", ");
+  const what = [adapter.name, adapter.driver].filter(Boolean).join(", ");
   const facts = [
     adapter.software
       ? line("WebGPU", "fair", `${what}: emulated on the CPU, so it is only used when asked for`)
-      : line("WebGPU", "good", what),
+      : line("WebGPU", "good", `${what}, ${adapter.kind}`),
     ...limits(adapter),
   ];
   const test = report.gpu?.self_test;
@@ -88,8 +88,18 @@ async function browserFacts(): Promise<HTMLElement[]> {
   const { quota = 0, usage = 0 } = estimate ?? {};
   const offline = "serviceWorker" in navigator && isSecureContext;
   return [
-    line("Storage", ...has(quota > 0, `${size(quota - usage)} free for this site`, "the browser does not tell, or keeps nothing")),
-    line("Offline", ...has(offline, "this page starts without a network once it has been open", "only over HTTPS, and not in every private window")),
+    line(
+      "Storage",
+      ...has(quota > 0, `${size(quota - usage)} free for this site`, "the browser does not tell, or keeps nothing"),
+    ),
+    line(
+      "Offline",
+      ...has(
+        offline,
+        "this page starts without a network once it has been open",
+        "only over HTTPS, and not in every private window",
+      ),
+    ),
     line("Clipboard", ...has(isSecureContext, "reports can be copied", "only over HTTPS; reports can be downloaded")),
   ];
 }

@@ -114,7 +114,9 @@ export function startModel(session: Session, settings: Settings, address: URLSea
     const draftModel = draft();
     calm();
     if (model === undefined) {
-      complain(new ForedraftError("bad_option", "No model is chosen yet: take one of the catalog, give an address or choose a file."));
+      complain(
+        new ForedraftError("bad_option", "No model is chosen yet: take one of the catalog, give an address or choose a file."),
+      );
       return false;
     }
     const text = part("load-text");

@@ -32,7 +32,7 @@ export class LivePanel {
     part("by-drafter").hidden = true;
     put("reason", "");
     put("figure-device", engine ? deviceText(engine.device) : "–");
-    put("device-reason", engine?.deviceReason ?? "");
+    put("device-reason", engine ? `Device: ${engine.deviceReason}` : "");
     put("figure-memory", engine && bytes > 0 ? size(bytes) : "–");
   }
 
@@ -92,6 +92,8 @@ function showSpeculation(stats: SpeculationStats): void {
   if (bars.length > 0) part("position-chart").replaceChildren(shareBars("Guesses kept by position", bars));
   const rows = Object.entries(stats.by_drafter).filter(([, tally]) => tally.drafted > 0);
   part("by-drafter").hidden = rows.length === 0;
-  const cells = rows.map(([name, tally]) => make("div", {}, make("dt", {}, name), make("dd", {}, `${tally.accepted} of ${tally.drafted} kept`)));
+  const cells = rows.map(([name, tally]) =>
+    make("div", {}, make("dt", {}, name), make("dd", {}, `${tally.accepted} of ${tally.drafted} kept`)),
+  );
   part("drafter-rows").replaceChildren(...cells);
 }

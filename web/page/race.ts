@@ -41,7 +41,9 @@ class LaneView implements Lane {
 
   tell(tokens: number, ms: number, done: boolean): void {
     part(`lane-${this.name}`).classList.toggle("done", done);
-    this.say(`${fixed(ms / 1000, 1)} s · ${tokens} tokens${done && ms > 0 ? ` · ${fixed(tokens / (ms / 1000), 1)} tokens/s` : ""}`);
+    this.say(
+      `${fixed(ms / 1000, 1)} s · ${tokens} tokens${done && ms > 0 ? ` · ${fixed(tokens / (ms / 1000), 1)} tokens/s` : ""}`,
+    );
   }
 
   say(text: string): void {
@@ -83,7 +85,8 @@ async function record(
   return { ...recording, moments };
 }
 
-const same = (a: Recording, b: Recording) => a.text === b.text && a.tokens.length === b.tokens.length && a.tokens.every((id, index) => id === b.tokens[index]);
+const same = (a: Recording, b: Recording) =>
+  a.text === b.text && a.tokens.length === b.tokens.length && a.tokens.every((id, index) => id === b.tokens[index]);
 
 export function startRace(session: Session, settings: Settings): void {
   const question = byId("race-prompt", HTMLTextAreaElement);
@@ -128,12 +131,16 @@ export function startRace(session: Session, settings: Settings): void {
       const recordings = await session.use(async (engine, signal) => {
         const wanted = speculation(settings.values, session.hasDraft);
         status.textContent = "First without guesses.";
-        const plain = await record(engine, text, "off", settings, signal, (count) => lanes.plain.say(`running, ${count} tokens`));
+        const plain = await record(engine, text, "off", settings, signal, (count) =>
+          lanes.plain.say(`running, ${count} tokens`),
+        );
         if (plain.aborted) return undefined;
         lanes.plain.say("recorded");
         status.textContent = "Now with guesses.";
         const how = wanted === "off" ? "auto" : wanted;
-        const guessing = await record(engine, text, how, settings, signal, (count) => lanes.guessing.say(`running, ${count} tokens`));
+        const guessing = await record(engine, text, how, settings, signal, (count) =>
+          lanes.guessing.say(`running, ${count} tokens`),
+        );
         return guessing.aborted ? undefined : { plain, guessing };
       });
       status.textContent = recordings ? "" : "Stopped.";
@@ -181,7 +188,12 @@ function verdict(plain: Recording, guessing: Recording): void {
   const ratio = guessing.tokens_per_second / plain.tokens_per_second;
   const equal = same(plain, guessing);
   const result = part("race-result");
-  const words = ratio >= 1.05 ? "as fast with guesses" : ratio > 0.95 ? "the speed: no difference here" : "the speed: guessing did not pay here";
+  const words =
+    ratio >= 1.05
+      ? "as fast with guesses"
+      : ratio > 0.95
+        ? "the speed: no difference here"
+        : "the speed: guessing did not pay here";
   const check = equal ? `Same text, token by token (${plain.tokens.length} tokens).` : "The texts differ.";
   result.replaceChildren(
     make("strong", { class: "ratio" }, `${fixed(ratio, 2)}×`),

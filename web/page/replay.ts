@@ -49,7 +49,8 @@ export function replay(runs: readonly { recording: Recording; lane: Lane }[], si
         over &&= done;
       }
       if (over) resolve();
-      else if (document.hidden) setTimeout(frame, 50); // there are no frames where nobody looks
+      else if (document.hidden)
+        setTimeout(frame, 50); // there are no frames where nobody looks
       else requestAnimationFrame(frame);
     };
     frame();

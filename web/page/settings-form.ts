@@ -71,7 +71,11 @@ function control(key: Key, field: Field, settings: Settings): { node: HTMLElemen
 
 const help = (key: Key, text: string) => make("p", { class: "hint", id: `help-${key}` }, text);
 
-function number(key: Key, field: Field & { min: number; max: number; step?: number }, settings: Settings): { node: HTMLElement; show: Show } {
+function number(
+  key: Key,
+  field: Field & { min: number; max: number; step?: number },
+  settings: Settings,
+): { node: HTMLElement; show: Show } {
   const optional = field.kind === "optional";
   const input = make("input", {
     id: key,
@@ -116,7 +120,9 @@ function several(key: Key, options: readonly Option[], label: string, settings: 
   const boxes = options.map(({ value, about }) => {
     const box = make("input", { type: "checkbox", value });
     const needs = BY_DRAFT_MODEL.includes(value) ? " Needs a draft model." : "";
-    list.append(make("label", { class: "check" }, box, make("span", {}, make("strong", {}, value), ` ${capital(about ?? "")}${needs}`)));
+    list.append(
+      make("label", { class: "check" }, box, make("span", {}, make("strong", {}, value), ` ${capital(about ?? "")}${needs}`)),
+    );
     return box;
   });
   list.addEventListener("change", () => {
@@ -127,7 +133,12 @@ function several(key: Key, options: readonly Option[], label: string, settings: 
   const show: Show = (value) => {
     for (const box of boxes) box.checked = Array.isArray(value) && value.includes(box.value);
   };
-  const node = make("div", { class: "field wide", role: "group", "aria-label": label }, make("span", { class: "label" }, label), list);
+  const node = make(
+    "div",
+    { class: "field wide", role: "group", "aria-label": label },
+    make("span", { class: "label" }, label),
+    list,
+  );
   return { node, show };
 }
 

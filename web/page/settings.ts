@@ -78,11 +78,51 @@ export const FIELDS = {
     step: 0.05,
     initial: 0,
   },
-  top_p: { kind: "number", label: "Top p", help: "Keeps the likeliest tokens up to this share; 1 keeps all.", min: 0.01, max: 1, step: 0.01, initial: 1 },
-  top_k: { kind: "number", label: "Top k", help: "Keeps so many of the likeliest tokens; 0 keeps all.", min: 0, max: 1_000_000, step: 1, initial: 0 },
-  min_p: { kind: "number", label: "Min p", help: "Drops what is much less likely than the likeliest; 0 drops nothing.", min: 0, max: 1, step: 0.01, initial: 0 },
-  repeat_penalty: { kind: "number", label: "Repeat penalty", help: "Above 1, recent tokens become less likely.", min: 0.1, max: 10, step: 0.05, initial: 1 },
-  seed: { kind: "number", label: "Seed", help: "Same seed, same text.", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, initial: 0 },
+  top_p: {
+    kind: "number",
+    label: "Top p",
+    help: "Keeps the likeliest tokens up to this share; 1 keeps all.",
+    min: 0.01,
+    max: 1,
+    step: 0.01,
+    initial: 1,
+  },
+  top_k: {
+    kind: "number",
+    label: "Top k",
+    help: "Keeps so many of the likeliest tokens; 0 keeps all.",
+    min: 0,
+    max: 1_000_000,
+    step: 1,
+    initial: 0,
+  },
+  min_p: {
+    kind: "number",
+    label: "Min p",
+    help: "Drops what is much less likely than the likeliest; 0 drops nothing.",
+    min: 0,
+    max: 1,
+    step: 0.01,
+    initial: 0,
+  },
+  repeat_penalty: {
+    kind: "number",
+    label: "Repeat penalty",
+    help: "Above 1, recent tokens become less likely.",
+    min: 0.1,
+    max: 10,
+    step: 0.05,
+    initial: 1,
+  },
+  seed: {
+    kind: "number",
+    label: "Seed",
+    help: "Same seed, same text.",
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    step: 1,
+    initial: 0,
+  },
   device: {
     kind: "choice",
     label: "Device",
@@ -117,7 +157,13 @@ export const FIELDS = {
 } as const satisfies Record<string, Field>;
 
 export type Key = keyof typeof FIELDS;
-type ValueOf<F> = F extends { kind: "number" } ? number : F extends { kind: "optional" } ? number | null : F extends { kind: "choice" } ? string : readonly string[];
+type ValueOf<F> = F extends { kind: "number" }
+  ? number
+  : F extends { kind: "optional" }
+    ? number | null
+    : F extends { kind: "choice" }
+      ? string
+      : readonly string[];
 export type Values = { [K in Key]: ValueOf<(typeof FIELDS)[K]> };
 type Value = Values[Key];
 
@@ -171,7 +217,8 @@ export class Settings {
       // One drafter by name, as on the command line, and a short draft each time.
       const named = valid(FIELDS.drafters, speculation.split("+"));
       const possible = named && (address.has("draft") || speculation.split("+").some((name) => !BY_DRAFT_MODEL.includes(name)));
-      if (possible) Object.assign(this.asked, { guessing: "custom", drafters: named, length: "fixed", num_speculative_tokens: 4 });
+      if (possible)
+        Object.assign(this.asked, { guessing: "custom", drafters: named, length: "fixed", num_speculative_tokens: 4 });
     }
   }
 
@@ -223,7 +270,9 @@ function remembered(): Readonly<Record<string, unknown>> {
 }
 
 /** Drafters that only work beside a draft model. */
-export const BY_DRAFT_MODEL: readonly string[] = methods.filter(({ needs }) => needs === "a draft model").map(({ name }) => name);
+export const BY_DRAFT_MODEL: readonly string[] = methods
+  .filter(({ needs }) => needs === "a draft model")
+  .map(({ name }) => name);
 
 /** How to speculate, as on the command line; `hasDraft` is whether a draft model is there. */
 export function speculation(values: Values, hasDraft: boolean): string {

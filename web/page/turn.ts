@@ -26,7 +26,11 @@ function marked(token: TokenPiece, instead: readonly RejectedPiece[]): Node | st
   if (token.accepted) return make("mark", { class: "drafted", title: `guessed by ${token.source}, kept` }, token.text);
   const first = instead[0];
   if (!first) return token.text;
-  return make("span", { class: "corrected", title: `${first.source} guessed “${first.text.trim()}”, the model wrote this` }, token.text);
+  return make(
+    "span",
+    { class: "corrected", title: `${first.source} guessed “${first.text.trim()}”, the model wrote this` },
+    token.text,
+  );
 }
 
 /** Guesses that were not kept; the style sheet shows them only where they are asked for. */
@@ -44,7 +48,12 @@ export class Turn {
     role: "user" | "assistant",
     text = "",
   ) {
-    this.root = make("div", { class: `turn ${role}` }, make("span", { class: "who" }, role === "user" ? "You" : "Model"), this.body.node);
+    this.root = make(
+      "div",
+      { class: `turn ${role}` },
+      make("span", { class: "who" }, role === "user" ? "You" : "Model"),
+      this.body.node,
+    );
     this.body.append(text, []);
     log.append(this.root);
     this.follow(true);
