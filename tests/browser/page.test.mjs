@@ -450,7 +450,7 @@ for (const name of browserNames) {
       await page.click("#tab-compatibility");
       await page.waitForSelector("#probe-done:not([hidden])", { timeout: MINUTE });
       assert.match(await text(page, "#verdict"), /^Models will run on CPU/);
-      assert.match(await text(page, "#facts .fact:first-child"), /^WebGPUno.*Models run on the CPU/);
+      assert.match(await text(page, "#facts .fact:first-child"), /^WebGPUno.*models run on the CPU/);
 
       const looks = [
         { look: "desktop", width: 1280, height: 860, scheme: "light" },

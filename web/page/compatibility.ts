@@ -65,7 +65,7 @@ function limits(adapter: Report["adapters"][number]): HTMLElement[] {
 
 function gpuFacts(report: Report): HTMLElement[] {
   const adapter = report.adapters[0];
-  if (!adapter) return [line("WebGPU", "bad", `${report.gpu_error ?? "no adapter"}. Models run on the CPU, more slowly.`)];
+  if (!adapter) return [line("WebGPU", "bad", "there is no adapter; models run on the CPU, more slowly")];
   const what = [adapter.name, adapter.driver].filter(Boolean).join(", ");
   const facts = [
     adapter.software
