@@ -11,7 +11,7 @@ use crate::runtime;
 use crate::session::Session;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::cost::CostModel;
-use crate::speculate::drafters::suffix_store::fingerprint;
+use crate::speculate::drafters::suffix_store::{STORE_TOKENS, fingerprint};
 use crate::speculate::measure::measure;
 use crate::speculate::memory::Memory;
 use crate::store::ByteSource;
@@ -41,6 +41,8 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// How requests speculate that do not say it themselves.
     pub speculation: SpeculationConfig,
+    /// Tokens of finished answers that the suffix store holds at most.
+    pub remembered_tokens: usize,
 }
 
 impl LoadOptions {
@@ -53,8 +55,22 @@ impl LoadOptions {
             arithmetic: None,
             context: None,
             speculation: SpeculationConfig::default(),
+            remembered_tokens: STORE_TOKENS,
         }
     }
+}
+
+/// Bytes on the device by purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct MemoryUse {
+    /// Matrices and vectors of all models.
+    pub weights_bytes: u64,
+    /// Keys and values of the whole context.
+    pub kv_bytes: u64,
+    /// Everything else: activations, logits, tables.
+    pub scratch_bytes: u64,
+    /// The executor's own count of what it allocated and did not free.
+    pub allocated_bytes: u64,
 }
 
 /// How far a load is.
@@ -98,6 +114,13 @@ impl Core {
     }
 }
 
+impl Drop for Core {
+    /// A browser collects garbage when it likes: what an engine held is given back at once.
+    fn drop(&mut self) {
+        self.executor().release((0, 0));
+    }
+}
+
 impl Core {
     /// The target's first layers, where the configuration drafts with them.
     pub(crate) async fn exit_model(&self, config: &SpeculationConfig) -> Result<Option<Rc<Model>>> {
@@ -133,7 +156,8 @@ impl Engine {
     /// Loads the models. Nothing of a failed load stays on the device.
     pub async fn load(options: LoadOptions, progress: &mut dyn FnMut(&Progress)) -> Result<Engine> {
         let start = runtime::now_ms();
-        let LoadOptions { mut model, mut draft_model, device, arithmetic, context, speculation } = options;
+        let LoadOptions { mut model, mut draft_model, device, arithmetic, context, speculation, remembered_tokens } =
+            options;
         // Whatever can be wrong with the files or the options shows before the device is touched.
         let mut target = Opened::open(model.as_mut(), progress).await?;
         let mut draft = match &mut draft_model {
@@ -165,6 +189,7 @@ impl Engine {
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
         let texts = (0..tokenizer.vocabulary() as u32).map(|token| tokenizer.token_text(token));
         let memory = Memory::new(target.config.vocabulary, fingerprint(texts));
+        memory.suffix.borrow_mut().limit(remembered_tokens);
         let core = Core {
             device,
             target,
@@ -226,7 +251,7 @@ impl Engine {
 
     /// Tokens of a prompt as a request would take them.
     pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
-        prompt_tokens(&self.core, prompt)
+        prompt_tokens(&self.core, prompt, None)
     }
 
     /// What verifying and drafting cost here, as far as requests have shown.
@@ -249,9 +274,33 @@ impl Engine {
     }
 
     /// Takes a suffix store that was saved, in place of what was learned so far. Bytes that are damaged, or of a model with
-    /// another tokenizer, are an error and change nothing.
+    /// another tokenizer, are an error and change nothing. Of more than this engine may hold, the newest are taken.
     pub fn load_suffix_store(&self, bytes: &[u8]) -> Result<()> {
-        self.core.memory.suffix.borrow_mut().load(bytes)
+        let mut store = self.core.memory.suffix.borrow_mut();
+        let capacity = store.capacity();
+        store.load(bytes)?;
+        store.limit(capacity);
+        Ok(())
+    }
+
+    /// Forgets the finished answers of the suffix store.
+    pub fn clear_suffix_store(&self) {
+        self.core.memory.suffix.borrow_mut().clear();
+    }
+
+    /// What tells the suffix stores of different tokenizers apart.
+    pub fn tokenizer_fingerprint(&self) -> u64 {
+        self.core.memory.suffix.borrow().tokenizer()
+    }
+
+    /// Bytes that the engine holds on its device.
+    pub fn memory(&self) -> MemoryUse {
+        let models = [Some(&self.core.target), self.core.draft.as_deref()].into_iter().flatten();
+        let (weights_bytes, kv_bytes) =
+            models.fold((0, 0), |sums, model| (sums.0 + model.memory.weights_bytes, sums.1 + model.memory.kv_bytes));
+        let allocated_bytes = self.core.executor().counters().allocated_bytes;
+        let scratch_bytes = allocated_bytes.saturating_sub(weights_bytes + kv_bytes);
+        MemoryUse { weights_bytes, kv_bytes, scratch_bytes, allocated_bytes }
     }
 
     /// The target, for tools and tests.

@@ -2,10 +2,11 @@
 
 use crate::engine::Core;
 use crate::error::{Error, Result};
-use crate::plan::{BufferId, Counters};
+use crate::plan::{BufferId, Counters, RowStats, TOP};
 use crate::runtime;
 use crate::sampling::SamplingParams;
 use crate::session::prefill;
+use crate::speculate::accept::Exactness;
 use crate::speculate::drafters::DrafterId;
 use crate::speculate::length::syntax::ends_fragment;
 use crate::speculate::methods::Setup;
@@ -15,10 +16,11 @@ use crate::speculate::tree::NodeId;
 use crate::speculate::{SpeculationConfig, Speculator};
 use crate::store::LocalFuture;
 use crate::summary::{
-    Chunk, CompletionTokensDetails, Event, FinishReason, PromptTokensDetails, RejectedPiece, SpeculationSummary,
-    Summary, Timings, TokenPiece, Usage,
+    Chunk, CompletionTokensDetails, Event, FinishReason, Likelihood, Logprob, PromptTokensDetails, RejectedPiece,
+    SpeculationSummary, Summary, Timings, TokenPiece, Usage,
 };
 use crate::text::detokenizer::Detokenizer;
+use crate::text::sliding;
 use crate::text::stop::StopMatcher;
 use futures_lite::Stream;
 use std::cell::Cell;
@@ -38,11 +40,28 @@ pub enum Prompt {
     Tokens(Vec<u32>),
 }
 
+/// What to do with a conversation that does not fit the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContextOverflow {
+    /// Refuse it, with the numbers.
+    #[default]
+    Error,
+    /// Leave out the oldest turns, system messages apart, until there is room for it and for an answer.
+    Slide,
+}
+
 /// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// What to continue.
     pub prompt: Prompt,
+    /// OpenAI's `tools`, for the chat template.
+    pub tools: Option<serde_json::Value>,
+    /// Where messages do not fit.
+    pub context_overflow: ContextOverflow,
+    /// Tells how likely each token was, and this many of the likeliest at its place, at most [`TOP`].
+    pub logprobs: Option<usize>,
     /// Tokens to make at most; what the context holds where not given.
     pub max_tokens: Option<usize>,
     /// How to sample.
@@ -56,7 +75,16 @@ pub struct Request {
 impl Request {
     /// A prompt, all else by default.
     pub fn new(prompt: Prompt) -> Request {
-        Request { prompt, max_tokens: None, sampling: SamplingParams::default(), stop: Vec::new(), speculation: None }
+        Request {
+            prompt,
+            tools: None,
+            context_overflow: ContextOverflow::Error,
+            logprobs: None,
+            max_tokens: None,
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            speculation: None,
+        }
     }
 }
 
@@ -192,7 +220,9 @@ struct Running {
     tokens: Vec<u32>,
     prompt_tokens: usize,
     cached_tokens: usize,
+    dropped_messages: usize,
     max_tokens: usize,
+    logprobs: Option<usize>,
     text: String,
     accepted: u64,
     end_token: Option<u32>,
@@ -220,9 +250,12 @@ impl Running {
             boundary: Some(&boundary),
             ..Setup::new(config)
         };
-        let speculator = config.speculator(setup)?.with_cost(Rc::clone(&core.cost));
-        let tokens = prompt_tokens(&core, &request.prompt)?;
+        let mut speculator = config.speculator(setup)?.with_cost(Rc::clone(&core.cost));
+        if let Some(top) = request.logprobs {
+            speculator = with_logprobs(speculator, top, request.sampling.temperature)?;
+        }
         let context = core.target.context;
+        let (tokens, dropped_messages) = fitting_tokens(&core, &request, context)?;
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -247,7 +280,9 @@ impl Running {
             stop,
             prompt_tokens: tokens.len(),
             cached_tokens: 0,
+            dropped_messages,
             max_tokens,
+            logprobs: request.logprobs,
             text: String::new(),
             accepted: 0,
             end_token: None,
@@ -291,7 +326,7 @@ impl Running {
         let outcome = self.speculator.round(&target, &self.tokens, &self.sampling, left).await?;
         self.first_token_ms.get_or_insert_with(runtime::now_ms);
         let mut chunk = Chunk { rejected: rejected(&outcome, &self.speculator, &core), ..Chunk::default() };
-        for (token, source, accepted) in emitted(&outcome, &self.speculator) {
+        for Emitted { token, source, accepted, stats } in emitted(&outcome, &self.speculator) {
             if core.tokenizer.is_end(token) {
                 self.end_token = Some(token);
                 return Ok(self.end(FinishReason::Stop, chunk, events));
@@ -299,7 +334,8 @@ impl Running {
             self.tokens.push(token);
             self.accepted += u64::from(accepted);
             let pushed = self.stop.push(&self.detokenizer.push(core.tokenizer.token_bytes(token)));
-            chunk.tokens.push(TokenPiece { id: token, text: pushed.emit.clone(), source, accepted });
+            let logprob = self.logprobs.zip(stats).map(|(top, stats)| logprob(&core, token, stats, top));
+            chunk.tokens.push(TokenPiece { id: token, text: pushed.emit.clone(), source, accepted, logprob });
             chunk.text.push_str(&pushed.emit);
             if pushed.stopped {
                 return Ok(self.end(FinishReason::Stop, chunk, events));
@@ -355,6 +391,7 @@ impl Running {
                 counters.submits - self.counters.submits,
                 counters.maps - self.counters.maps,
             ),
+            dropped_messages: self.dropped_messages,
             system_fingerprint: core.executor().fingerprint(),
             text: std::mem::take(&mut self.text),
             tokens,
@@ -368,12 +405,82 @@ impl Running {
     }
 }
 
-/// Tokens of a round in order: token, who made it, whether it was a draft.
-fn emitted(outcome: &RoundOutcome, speculator: &Speculator) -> Vec<(u32, &'static str, bool)> {
+/// A token of a round.
+struct Emitted<'a> {
+    token: u32,
+    /// Who made it.
+    source: &'static str,
+    /// Whether it was a draft.
+    accepted: bool,
+    /// The target's row that it was drawn from.
+    stats: Option<&'a RowStats>,
+}
+
+/// Tokens of a round in order.
+fn emitted<'a>(outcome: &'a RoundOutcome, speculator: &Speculator) -> Vec<Emitted<'a>> {
     let name = |id: DrafterId| speculator.drafters()[usize::from(id.0)].name;
+    let stats = |node: NodeId| outcome.rows.get(usize::from(node.0)).and_then(|row| row.stats.as_deref());
     let path = outcome.verdict.path.iter().map(|&node| outcome.tree.node(node));
-    let drafted = path.filter_map(|node| Some((node.token?, name(node.source?), true)));
-    drafted.chain(std::iter::once((outcome.verdict.next, "target", false))).collect()
+    let drafted = path.filter_map(|node| {
+        Some(Emitted { token: node.token?, source: name(node.source?), accepted: true, stats: stats(node.parent) })
+    });
+    let last = outcome.verdict.path.last().copied().unwrap_or(NodeId::ROOT);
+    let next = Emitted { token: outcome.verdict.next, source: "target", accepted: false, stats: stats(last) };
+    drafted.chain(std::iter::once(next)).collect()
+}
+
+/// A speculator that brings back what logprobs are made of. A row tells the likelihood of its own sample, so only rules
+/// whose tokens are the target's samples can have them.
+fn with_logprobs(speculator: Speculator, top: usize, temperature: f32) -> Result<Speculator> {
+    let bad = |name: &str, found: String, expected: String| Err(Error::BadOption { name: name.to_owned(), found, expected });
+    if top > TOP {
+        return bad("top_logprobs", top.to_string(), format!("0 to {TOP}"));
+    }
+    match speculator.exactness() {
+        Exactness::SameTokens => Ok(speculator.with_stats()),
+        Exactness::GreedyOnly if temperature == 0.0 => Ok(speculator.with_stats()),
+        other => bad(
+            "logprobs",
+            format!("asked for with an acceptance rule that is {}", other.name()),
+            "accept=match, whose tokens are the target's own samples".to_owned(),
+        ),
+    }
+}
+
+fn logprob(core: &Core, token: u32, stats: &RowStats, top: usize) -> Logprob {
+    let of = |id: u32, logprob: f32| {
+        let bytes = core.tokenizer.token_bytes(id).to_vec();
+        Likelihood { id, token: String::from_utf8_lossy(&bytes).into_owned(), bytes, logprob: logprob.max(-9999.0) }
+    };
+    Logprob {
+        chosen: of(token, stats.sample_logp),
+        top: stats.top.iter().take(top).map(|&(id, logprob)| of(id, logprob)).collect(),
+    }
+}
+
+/// Tokens of a request's prompt, and how many messages had to go for it.
+fn fitting_tokens(core: &Core, request: &Request, context: usize) -> Result<(Vec<u32>, usize)> {
+    let tools = request.tools.as_ref();
+    let tokens = prompt_tokens(core, &request.prompt, tools)?;
+    if request.context_overflow == ContextOverflow::Error {
+        return Ok((tokens, 0));
+    }
+    let Prompt::Messages(messages) = &request.prompt else {
+        return Err(Error::BadOption {
+            name: "context_overflow".to_owned(),
+            found: "slide for a prompt without messages".to_owned(),
+            expected: "messages, whose oldest turns can go".to_owned(),
+        });
+    };
+    // Room for the answer, but no more than half of what there is: the conversation is worth something too.
+    let answer = request.max_tokens.unwrap_or(context / 4).min(context / 2);
+    let (mut tokens, mut messages, mut dropped) = (tokens, messages.clone(), 0);
+    while tokens.len() + answer > context + 1 {
+        let Some((shorter, gone)) = sliding::without_oldest_turn(&messages) else { break };
+        (messages, dropped) = (shorter, dropped + gone);
+        tokens = prompt_tokens(core, &Prompt::Messages(messages.clone()), tools)?;
+    }
+    Ok((tokens, dropped))
 }
 
 /// The drafted tokens of a round from where the target no longer agreed, along the first branch; empty where it agreed to all.
@@ -391,7 +498,7 @@ fn rejected(outcome: &RoundOutcome, speculator: &Speculator, core: &Core) -> Vec
 }
 
 /// Template and tokenizer; the begin token where the model wants one and the template has not written it.
-pub(crate) fn prompt_tokens(core: &Core, prompt: &Prompt) -> Result<Vec<u32>> {
+pub(crate) fn prompt_tokens(core: &Core, prompt: &Prompt, tools: Option<&serde_json::Value>) -> Result<Vec<u32>> {
     let tokenizer = &core.tokenizer;
     let text_of = |token: Option<u32>| token.map_or("", |token| tokenizer.token_text(token));
     let text = match prompt {
@@ -411,7 +518,7 @@ pub(crate) fn prompt_tokens(core: &Core, prompt: &Prompt) -> Result<Vec<u32>> {
             let template = core.template.as_ref().ok_or_else(|| Error::Template {
                 reason: "the model has none: it continues raw text (--raw, or completions.create)".to_owned(),
             })?;
-            template.render(messages, None, true, text_of(tokenizer.bos()), text_of(tokenizer.eos()))?
+            template.render(messages, tools, true, text_of(tokenizer.bos()), text_of(tokenizer.eos()))?
         }
     };
     if text.is_empty() {

@@ -51,6 +51,31 @@ pub struct TokenPiece {
     pub source: &'static str,
     /// It was drafted and the target agreed.
     pub accepted: bool,
+    /// How likely the target found it, where the request asked for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprob: Option<Logprob>,
+}
+
+/// How likely a token was, after bias, penalties and temperature and before truncation, and what was likelier.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Logprob {
+    /// The token itself.
+    pub chosen: Likelihood,
+    /// The likeliest tokens at its place, likeliest first, as many as the request asked for.
+    pub top: Vec<Likelihood>,
+}
+
+/// One entry of OpenAI's `logprobs`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Likelihood {
+    /// Its id.
+    pub id: u32,
+    /// Its text; halves of characters are replaced.
+    pub token: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// `ln p`, at least -9999, which OpenAI writes for what is out of reach.
+    pub logprob: f32,
 }
 
 /// Why a request ended.
@@ -86,6 +111,8 @@ pub struct Summary {
     pub timings: Timings,
     /// What speculation did.
     pub speculation: SpeculationSummary,
+    /// Messages that the sliding context left out.
+    pub dropped_messages: usize,
     /// What decides the bits, as far as this program can tell: build, device, driver, arithmetic, geometry.
     pub system_fingerprint: String,
 }

@@ -5,13 +5,14 @@ use crate::bench::{self, Arm, Suite};
 use crate::device::DeviceChoice;
 use crate::engine::{self, LoadOptions};
 use crate::error::{Error, Result};
-use crate::generation::{self, CancelHandle, Prompt, Request};
+use crate::generation::{self, CancelHandle, ContextOverflow, Prompt, Request};
 use crate::gpu::{AdapterChoice, GpuExecutor};
 use crate::plan::Arithmetic;
 use crate::plan::Executor;
 use crate::runtime::now_ms;
 use crate::sampling::SamplingParams;
 use crate::speculate::SpeculationConfig;
+use crate::speculate::drafters::suffix_store::STORE_TOKENS;
 use crate::store::ByteSource;
 use crate::store::web::{JsByteSource, JsSource};
 use serde::Deserialize;
@@ -57,6 +58,7 @@ struct WebLoadOptions {
     arithmetic: Option<Arithmetic>,
     context: Option<usize>,
     speculation: Option<SpeculationConfig>,
+    remembered_tokens: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +66,10 @@ struct WebLoadOptions {
 struct WebRequest {
     messages: Option<serde_json::Value>,
     prompt: Option<String>,
+    tools: Option<serde_json::Value>,
+    #[serde(default)]
+    context_overflow: ContextOverflow,
+    logprobs: Option<usize>,
     max_tokens: Option<usize>,
     #[serde(default)]
     sampling: SamplingParams,
@@ -109,8 +115,8 @@ pub struct Engine(engine::Engine);
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a model, and perhaps one that drafts for it. `options` is JSON `{device?, arithmetic?, context?, speculation?}`;
-    /// `on_progress` is called with JSON `{stage, file, loaded_bytes, total_bytes}`.
+    /// Loads a model, and perhaps one that drafts for it. `options` is JSON `{device?, arithmetic?, context?, speculation?,
+    /// remembered_tokens?}`; `on_progress` is called with JSON `{stage, file, loaded_bytes, total_bytes}`.
     pub async fn load(
         model: JsByteSource,
         draft_model: Option<JsByteSource>,
@@ -126,6 +132,7 @@ impl Engine {
             arithmetic: options.arithmetic,
             context: options.context,
             speculation: options.speculation.unwrap_or_default(),
+            remembered_tokens: options.remembered_tokens.unwrap_or(STORE_TOKENS),
         };
         let mut report = |progress: &engine::Progress| {
             let json = json!(progress).to_string();
@@ -135,17 +142,41 @@ impl Engine {
         engine::Engine::load(options, &mut report).await.map(Engine).map_err(thrown)
     }
 
-    /// JSON `{model, device, device_reason}`.
+    /// JSON `{model, device, device_reason, tokenizer}`; the last tells the stores of what was learned apart.
     pub fn info(&self) -> String {
         json!({
             "model": self.0.model_name(),
             "device": self.0.device(),
             "device_reason": self.0.device_reason(),
+            "tokenizer": format!("{:016x}", self.0.tokenizer_fingerprint()),
         })
         .to_string()
     }
 
-    /// Begins an answer. `request` is JSON `{messages | prompt, max_tokens?, sampling?, stop?, speculation?}`.
+    /// JSON `{weights_bytes, kv_bytes, scratch_bytes, allocated_bytes}` of the device.
+    pub fn memory(&self) -> String {
+        json!(self.0.memory()).to_string()
+    }
+
+    /// What finished answers have taught the drafters, as bytes to keep.
+    #[wasm_bindgen(js_name = saveLearned)]
+    pub fn save_learned(&self) -> Vec<u8> {
+        self.0.save_suffix_store()
+    }
+
+    /// Takes such bytes; damaged ones, and those of another tokenizer, are an error and change nothing.
+    #[wasm_bindgen(js_name = loadLearned)]
+    pub fn load_learned(&self, bytes: &[u8]) -> Result<(), JsValue> {
+        self.0.load_suffix_store(bytes).map_err(thrown)
+    }
+
+    /// Forgets what answers have taught.
+    pub fn forget(&self) {
+        self.0.clear_suffix_store();
+    }
+
+    /// Begins an answer. `request` is JSON `{messages | prompt, tools?, context_overflow?, logprobs?, max_tokens?, sampling?,
+    /// stop?, speculation?}`.
     pub fn generate(&self, request: &str) -> Result<Generation, JsValue> {
         let request: WebRequest = parse("request", request).map_err(thrown)?;
         let prompt = match (request.messages, request.prompt) {
@@ -161,6 +192,9 @@ impl Engine {
         };
         let generation = self.0.generate(Request {
             prompt,
+            tools: request.tools,
+            context_overflow: request.context_overflow,
+            logprobs: request.logprobs,
             max_tokens: request.max_tokens,
             sampling: request.sampling,
             stop: request.stop,

@@ -306,3 +306,10 @@ impl Executor for GpuExecutor {
         )
     }
 }
+
+impl Drop for GpuExecutor {
+    /// A browser would keep the device, and all that lies on it, until it collects garbage.
+    fn drop(&mut self) {
+        self.device.destroy();
+    }
+}

@@ -85,6 +85,12 @@ impl Speculator {
         Speculator { cost, ..self }
     }
 
+    /// Brings back the statistics of every row, whether or not a part wants them.
+    pub fn with_stats(mut self) -> Speculator {
+        self.needs.stats = true;
+        self
+    }
+
     /// Whether anything can be drafted.
     pub fn active(&self) -> bool {
         !self.parts.drafters.is_empty()

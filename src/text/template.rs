@@ -31,6 +31,8 @@ const NAME: &str = "chat_template";
 /// A compiled chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    /// It says something of `tools`; most do not, and would leave them out without a word.
+    knows_tools: bool,
 }
 
 impl ChatTemplate {
@@ -59,9 +61,10 @@ impl ChatTemplate {
             strftime(format, runtime::unix_time_s())
                 .map_err(|reason| minijinja::Error::new(ErrorKind::InvalidOperation, reason))
         });
+        let knows_tools = source.contains("tools");
         let source = without_generation_tags(source).into_owned();
         environment.add_template_owned(NAME, source).map_err(explain)?;
-        Ok(ChatTemplate { environment })
+        Ok(ChatTemplate { environment, knows_tools })
     }
 
     /// The template in a model file, `tokenizer.chat_template`; base models have none.
@@ -84,9 +87,17 @@ impl ChatTemplate {
         eos: &str,
     ) -> Result<String> {
         let messages = messages::normalise(messages)?;
+        let tools = messages::tools(tools)?;
+        if tools.is_some() && !self.knows_tools {
+            return Err(Error::BadOption {
+                name: "tools".to_owned(),
+                found: "given to a model whose chat template has no place for them".to_owned(),
+                expected: "a model that was trained to call tools, or none".to_owned(),
+            });
+        }
         let context = context! {
             messages => Value::from_serialize(&messages),
-            tools => messages::tools(tools)?.map(Value::from_serialize).unwrap_or(Value::from(())),
+            tools => tools.map(Value::from_serialize).unwrap_or(Value::from(())),
             documents => Value::from(()),
             add_generation_prompt => add_generation_prompt,
             bos_token => bos,

@@ -24,11 +24,11 @@ const { values: options } = parseArgs({
   options: { profile: { type: "string", default: "release" }, "skip-wasm": { type: "boolean", default: false } },
 });
 
-const bundle = (entries, outdir, define = {}) =>
+const bundle = (entries, outdir, more = {}) =>
   build({
+    ...more,
     entryPoints: entries,
     outdir,
-    define,
     bundle: true,
     format: "esm",
     target: ["es2022"],
@@ -57,7 +57,22 @@ async function bundleServiceWorker() {
   // The folder itself is the page: servers may answer `index.html` with a redirect to it.
   const files = names.map((name) => (name === "index.html" ? "./" : name));
   const define = { PAGE_FILES: JSON.stringify(files), PAGE_VERSION: JSON.stringify(hash.digest("hex").slice(0, 16)) };
-  await bundle([path.join(web, "page/sw.ts")], pageDir, define);
+  await bundle([path.join(web, "page/sw.ts")], pageDir, { define });
+}
+
+/** Takes declarations out of the package that no public one refers to. */
+function dropInternal(entries) {
+  const kept = new Set();
+  const visit = (name) => {
+    if (kept.has(name)) return;
+    kept.add(name);
+    const text = readFileSync(path.join(packageDir, `${name}.d.ts`), "utf8");
+    for (const [, other] of text.matchAll(/(?:from|import\() ?"\.\/([^"]+)\.js"/g)) visit(other);
+  };
+  entries.forEach(visit);
+  for (const file of readdirSync(packageDir).filter((file) => file.endsWith(".d.ts"))) {
+    if (!kept.has(file.slice(0, -".d.ts".length))) rmSync(path.join(packageDir, file));
+  }
 }
 
 if (!options["skip-wasm"]) {
@@ -73,7 +88,11 @@ for (const dir of [packageDir, pageDir]) {
   copyFileSync(path.join(generated, "foredraft_bg.wasm"), path.join(dir, "foredraft_bg.wasm"));
 }
 run(bin("tsc"), ["-p", path.join(web, "tsconfig.types.json")]);
-await bundle([path.join(web, "src/index.ts"), path.join(web, "src/worker.ts")], packageDir);
+const source = (name) => path.join(web, "src", `${name}.ts`);
+dropInternal(["index", "in-thread", "ai-sdk"]);
+// What the entries share is there once: an error of one is an error of the other. The worker is one file.
+await bundle(["index", "in-thread", "ai-sdk"].map(source), packageDir, { splitting: true, chunkNames: "shared-[hash]" });
+await bundle([source("worker")], packageDir);
 await bundle(
   [
     { in: path.join(web, "page/main.ts"), out: "main" },
@@ -88,7 +107,7 @@ for (const name of ["index.html", "bench.html", "icon.svg"]) copyFileSync(path.j
 copyFileSync(path.join(root, "tests/prompts/dev.json"), path.join(pageDir, "prompts.json"));
 await bundleServiceWorker();
 
-for (const name of ["index.js", "worker.js", "foredraft_bg.wasm"]) {
+for (const name of readdirSync(packageDir).filter((name) => /\.(js|wasm)$/.test(name))) {
   const file = path.join(packageDir, name);
   const zipped = gzipSync(readFileSync(file)).length;
   console.log(`pkg/dist/${name}: ${statSync(file).size} bytes, ${zipped} gzipped`);

@@ -1,6 +1,17 @@
-/** The page's end of the worker: calls by id, events on the way, one result each. */
+/** The caller's end of an engine: calls by id, events on the way, one result each. */
 import { ForedraftError } from "./errors.js";
 import type { Answer, Ask, Calls, Kind } from "./protocol.js";
+
+/** What carries messages to an engine, wherever it runs. */
+export interface Link {
+  /** Throws where the message cannot be cloned. */
+  post(ask: Ask, transfer: Transferable[]): void;
+  /** Nothing more will be asked. */
+  end(): void;
+}
+
+/** Opens a link; what comes back is told to `receive`, and that nothing will come any more to `fail`. */
+export type Connect = (receive: (answer: Answer) => void, fail: (error: ForedraftError) => void) => Link;
 
 interface Pending {
   event(event: unknown): void;
@@ -15,22 +26,21 @@ export interface CallOptions<K extends Kind> {
   transfer?: Transferable[];
 }
 
-/** A worker, and the calls that wait for it. */
-export class WorkerClient {
+/** A link, and the calls that wait for it. */
+export class Client {
+  private readonly link: Link;
   private readonly pending = new Map<number, Pending>();
   private lastId = 0;
   private dead: ForedraftError | undefined;
 
-  constructor(private readonly worker: Worker) {
-    worker.onmessage = (message: MessageEvent<Answer>) => this.receive(message.data);
-    worker.onmessageerror = () => this.close(new ForedraftError("worker_failed", "a message from the worker could not be read"));
-    worker.onerror = (event) => {
-      const why = event.message || "its script could not be loaded (check the worker's address and content security policy)";
-      this.close(new ForedraftError("worker_failed", `the worker failed: ${why}`));
-    };
+  constructor(connect: Connect) {
+    this.link = connect(
+      (answer) => this.receive(answer),
+      (error) => this.close(error),
+    );
   }
 
-  /** Asks the worker; a signal that fires asks it to end early, and the call still settles. */
+  /** Asks the engine; a signal that fires asks it to end early, and the call still settles. */
   call<K extends Kind>(kind: K, args: Calls[K]["args"], options: CallOptions<K> = {}): Promise<Calls[K]["result"]> {
     if (this.dead) return Promise.reject(this.dead);
     const id = ++this.lastId;
@@ -49,27 +59,28 @@ export class WorkerClient {
     } catch (cause) {
       this.pending.delete(id);
       const reason = cause instanceof Error ? cause.message : String(cause);
-      const message = `the options of ${kind} cannot be sent to the worker, expected plain data: ${reason}`;
+      const message = `the options of ${kind} cannot be sent to the engine, expected plain data: ${reason}`;
       return Promise.reject(new ForedraftError("bad_option", message, {}, { cause }));
     }
     signal?.addEventListener("abort", cancel, { once: true });
     return result.finally(() => signal?.removeEventListener("abort", cancel));
   }
 
-  /** Ends the worker; calls that wait fail with `reason`. */
+  /** Ends the engine; calls that wait fail with `reason`. */
   close(reason: ForedraftError): void {
     if (this.dead) return;
     this.dead = reason;
-    this.worker.terminate();
+    this.link.end();
     for (const call of this.pending.values()) call.reject(reason);
     this.pending.clear();
   }
 
   private post(ask: Ask, transfer: Transferable[] = []): void {
-    if (!this.dead) this.worker.postMessage(ask, transfer);
+    if (!this.dead) this.link.post(ask, transfer);
   }
 
   private receive(answer: Answer): void {
+    if (this.dead) return;
     if (answer.kind === "fatal") return this.close(ForedraftError.fromWire(answer.error));
     const call = this.pending.get(answer.id);
     if (!call) return;

@@ -1,13 +1,12 @@
-/** The engine as a page sees it: a model in a worker, asked in OpenAI's shapes. */
+/** The engine as its user sees it: a model, asked in OpenAI's shapes, wherever it runs. */
 import type { BenchProgress, BenchReport, BenchSettings, BenchSuite } from "./bench.js";
-import { WorkerClient } from "./client.js";
+import type { Client } from "./client.js";
 import { ForedraftError } from "./errors.js";
-import { absolute, modelRef, type ModelSource, type SentModel } from "./models.js";
+import { modelRef, type ModelSource, type SentModel } from "./models.js";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionRequest,
-  ChunkExtra,
   Completion,
   CompletionChunk,
   CompletionOptions,
@@ -15,15 +14,17 @@ import type {
   DeviceInfo,
   FinishReason,
   RequestOptions,
-  TokenPiece,
 } from "./openai.js";
+import type { EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, MemoryUse, Remembered, WirePiece } from "./protocol.js";
+import { chatArgs, number, refused, textArgs } from "./request.js";
+import { chatShape, textShape, type AnswerHead, type Shape } from "./shapes.js";
 import type { Speculation } from "./speculation.js";
-import type { Calls, EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, Summary } from "./protocol.js";
 import { CompletionStream } from "./stream.js";
+import { ToolCallReader } from "./tools.js";
 
 /** Where the package's own files are, if a bundler or a CDN has moved them. */
 export interface Assets {
-  /** `worker.js`; must be of the page's own origin. */
+  /** `worker.js`. It may be of another origin where that allows it by CORS. */
   worker?: string | URL;
   /** `foredraft_bg.wasm`. */
   wasm?: string | URL;
@@ -46,6 +47,11 @@ export interface LoadOptions {
   arithmetic?: "f32" | "q8";
   /** Tokens of context to make room for; without it, as many as the model was trained for, within reason. */
   context?: number;
+  /**
+   * Keeps what finished answers teach the drafters for later visits, in the origin's IndexedDB; up to so many bytes, or 1 MiB.
+   * It is off by default: tokens of answers are as private as the answers. They never leave the device; see `forget`.
+   */
+  remember?: boolean | { bytes: number };
   /** Called while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /** Gives up loading. */
@@ -63,50 +69,108 @@ export interface Create<Request, Chunk, Answer> {
   (request: Whole<Request>, options?: RequestOptions): Promise<Answer>;
 }
 
+/** Starts whatever an engine runs in; gives also where that finds the wasm, if it has to be told. */
+export type Start = (assets?: Assets) => { client: Client; wasm: string | undefined };
+
 /** A loaded model. */
-export class Engine {
-  /** Name of the model, from its file. */
-  readonly model: string;
-  /** What runs it. */
-  readonly device: DeviceInfo;
-  /** Why it runs there: that it was asked for, or what was found wrong with the GPU. */
-  readonly deviceReason: string;
+export class ModelEngine {
   /** OpenAI's `chat.completions`: messages through the model's chat template. */
   readonly chat: { completions: { create: Create<ChatCompletionRequest, ChatCompletionChunk, ChatCompletion> } };
   /** OpenAI's `completions`: a prompt, continued as it is. */
   readonly completions: { create: Create<CompletionRequest, CompletionChunk, Completion> };
 
-  private constructor(
-    private readonly client: WorkerClient,
-    info: EngineInfo,
+  private loaded: { client: Client; info: EngineInfo } | undefined;
+  private recovering: Promise<void> | undefined;
+  private unloaded = false;
+
+  /** @internal */
+  protected constructor(
+    private readonly start: Start,
+    private readonly options: LoadOptions,
   ) {
-    this.model = info.model;
-    this.device = info.device;
-    this.deviceReason = info.device_reason;
-    const chat = (request: ChatCompletionRequest, options?: RequestOptions) =>
-      this.create(request, { messages: request.messages }, chatShape, options);
+    const chat = (request: ChatCompletionRequest, options?: RequestOptions) => {
+      const tools = new Set(request.tool_choice === "none" ? [] : request.tools?.map(({ function: { name } }) => name));
+      return this.create(request, () => chatArgs(request, this.model), chatShape, options, tools);
+    };
     const text = (request: CompletionRequest, options?: RequestOptions) =>
-      this.create(request, { prompt: request.prompt }, textShape, options);
+      this.create(request, () => textArgs(request, this.model), textShape, options);
     // One implementation serves both overloads; which one it is hangs on `stream`.
     this.chat = { completions: { create: chat as Create<ChatCompletionRequest, ChatCompletionChunk, ChatCompletion> } };
     this.completions = { create: text as Create<CompletionRequest, CompletionChunk, Completion> };
   }
 
-  /** Starts a worker and loads a model into it. */
-  static async load(options: LoadOptions): Promise<Engine> {
-    const { signal, onProgress, assets } = options;
+  /** Name of the model, from its file. */
+  get model(): string {
+    return this.now.info.model;
+  }
+
+  /** What runs it. */
+  get device(): DeviceInfo {
+    return this.now.info.device;
+  }
+
+  /** Why it runs there: that it was asked for, or what was found wrong with the GPU. */
+  get deviceReason(): string {
+    return this.now.info.device_reason;
+  }
+
+  /** Whether what answers teach the drafters is kept for later visits, and what was there already. */
+  get remembered(): Remembered {
+    return this.now.info.remember;
+  }
+
+  /**
+   * Measures speculation against plain decoding, in turn, on this device. Requests wait until it is done; {@link unload}
+   * ends it early. Fails with `mismatch` where a text is not the one of plain decoding.
+   */
+  async bench(suite: BenchSuite, options: BenchSettings & { onProgress?: (progress: BenchProgress) => void } = {}): Promise<BenchReport> {
+    const { onProgress, ...settings } = options;
+    return this.now.client.call("bench", { suite, options: settings }, { ...(onProgress && { onEvent: onProgress }) });
+  }
+
+  /** Bytes in use, by purpose. */
+  async memory(): Promise<MemoryUse> {
+    return this.now.client.call("memory", {});
+  }
+
+  /** Forgets what answers have taught the drafters, here and, with `remember`, in what is kept for later visits. */
+  async forget(): Promise<void> {
+    await this.now.client.call("forget", {});
+  }
+
+  /**
+   * Loads the model again, from the same source and with the same options: after an error `device_lost`, or any other that an
+   * engine does not get over by itself. The engine stays the same object; a conversation goes on with its next request, which
+   * computes again what the device has lost. Requests that still run fail. A model that came as a stream is gone, and cannot be
+   * loaded again.
+   */
+  recover(options: Pick<LoadOptions, "onProgress" | "signal"> = {}): Promise<void> {
+    this.recovering ??= this.reopen(options).finally(() => (this.recovering = undefined));
+    return this.recovering;
+  }
+
+  /** Ends the engine and frees everything; requests that still run fail with `unloaded`. */
+  unload(): void {
+    this.unloaded = true;
+    this.loaded?.client.close(wasUnloaded());
+  }
+
+  /** @internal Loads the model; there is nothing to keep of a load that is given up. */
+  protected async open({ signal, onProgress }: Pick<LoadOptions, "onProgress" | "signal">): Promise<void> {
     if (signal?.aborted) throw ForedraftError.aborted(signal);
     const models: SentModel[] = [];
-    let client: WorkerClient | undefined;
-    // There is nothing to keep of a load that is given up, so the worker goes with it.
+    let client: Client | undefined;
     const abort = () => client?.close(ForedraftError.aborted(signal));
     try {
-      const args = loadArgs(options, models);
+      const args = loadArgs(this.options, models);
       const transfer = models.flatMap((model) => model.transfer);
-      client = startWorker(assets);
+      const started = this.start(this.options.assets);
+      client = started.client;
+      if (started.wasm !== undefined) args.wasm = started.wasm;
       signal?.addEventListener("abort", abort, { once: true });
       const info = await client.call("load", args, { transfer, ...(onProgress && { onEvent: onProgress }) });
-      return new Engine(client, info);
+      this.loaded = { client, info };
+      if (this.unloaded) client.close(wasUnloaded());
     } catch (thrown) {
       const error = ForedraftError.from(thrown, "worker_failed");
       client?.close(error);
@@ -117,60 +181,76 @@ export class Engine {
     }
   }
 
-  /**
-   * Measures speculation against plain decoding, in turn, on this device. Requests wait until it is done; {@link unload}
-   * ends it early. Fails with `mismatch` where a text is not the one of plain decoding.
-   */
-  bench(suite: BenchSuite, options: BenchSettings & { onProgress?: (progress: BenchProgress) => void } = {}): Promise<BenchReport> {
-    const { onProgress, ...settings } = options;
-    return this.client.call("bench", { suite, options: settings }, { ...(onProgress && { onEvent: onProgress }) });
+  private async reopen(options: Pick<LoadOptions, "onProgress" | "signal">): Promise<void> {
+    if (this.unloaded) throw wasUnloaded();
+    const { model, draftModel } = this.options;
+    if (model instanceof ReadableStream || draftModel instanceof ReadableStream) {
+      throw new ForedraftError("bad_option", "the model came as a stream, which is read once: load it again with a new one, or from a URL or a file");
+    }
+    this.now.client.close(new ForedraftError("unloaded", "the engine is being loaded again"));
+    await this.open(options);
   }
 
-  /** Ends the worker and frees everything; requests that still run fail with `unloaded`. */
-  unload(): void {
-    this.client.close(new ForedraftError("unloaded", "the engine was unloaded; load the model again to go on"));
+  private get now(): { client: Client; info: EngineInfo } {
+    if (!this.loaded) throw wasUnloaded();
+    return this.loaded;
   }
 
   private async create<Chunk, Answer>(
     request: CompletionOptions & { stream?: boolean | null },
-    prompt: Pick<GenerateArgs, "messages" | "prompt">,
+    argsOf: () => GenerateArgs,
     shape: Shape<Chunk, Answer>,
     options?: RequestOptions,
+    tools: ReadonlySet<string> = new Set(),
   ): Promise<CompletionStream<Chunk> | Answer> {
     const signals = [request.signal, options?.signal].filter((signal) => signal != null);
     const fired = signals.find((signal) => signal.aborted);
     if (fired) throw ForedraftError.aborted(fired);
-    const args = generateArgs(request, prompt);
+    const args = argsOf();
     const own = new AbortController();
     const abort = () => own.abort();
     for (const signal of signals) signal.addEventListener("abort", abort, { once: true });
 
     const head: AnswerHead = { id: `cmpl-${randomId()}`, created: Math.floor(Date.now() / 1000), model: this.model };
     const stream = new CompletionStream<Chunk>(abort);
-    const pieces: TokenPiece[] = [];
+    const reader = tools.size > 0 ? new ToolCallReader(tools) : undefined;
+    const whole: { text: string; tokens: WirePiece[] } = { text: "", tokens: [] };
     let begun = () => {};
     const firstEvent = new Promise<void>((resolve) => (begun = resolve));
+    let offset = 0;
     let first = true;
-    const result = this.client.call("generate", args, {
+    const result = this.now.client.call("generate", args, {
       signal: own.signal,
       onEvent: ({ text, tokens, rejected }: GenerateChunk) => {
-        if (request.stream) stream.push(shape.chunk(head, text, first, null, { tokens, rejected }));
-        else pieces.push(...tokens);
+        const certain = reader ? reader.push(text) : text;
+        if (request.stream) {
+          stream.push(shape.chunk(head, { text: certain, tokens, rejected, offset, first }));
+        } else {
+          whole.text += certain;
+          whole.tokens.push(...tokens);
+        }
+        offset += text.length;
         first = false;
         begun();
       },
     });
     const done = result.finally(() => signals.forEach((signal) => signal.removeEventListener("abort", abort)));
+    /** What the end of the answer adds to it. */
+    const last = (finish: FinishReason) => {
+      const { text, calls } = reader?.finish() ?? { text: "", calls: [] };
+      return { text, calls, finish: calls.length > 0 && finish === "stop" ? ("tool_calls" as const) : finish };
+    };
     if (!request.stream) {
       const summary = await done;
       head.system_fingerprint = summary.system_fingerprint;
-      return shape.answer(head, summary, pieces);
+      const { text, ...rest } = last(summary.finish_reason);
+      return shape.answer(head, { ...whole, text: whole.text + text, offset: 0, ...rest, summary });
     }
 
     const ended = done.then(
       (summary) => {
         head.system_fingerprint = summary.system_fingerprint;
-        stream.push(shape.chunk(head, "", first, summary.finish_reason, { tokens: [], ...figures(summary) }));
+        stream.push(shape.chunk(head, { tokens: [], offset, first, ...last(summary.finish_reason), summary }));
         if (request.stream_options?.include_usage) stream.push(shape.usage(head, summary));
         stream.finish();
       },
@@ -186,40 +266,36 @@ export class Engine {
   }
 }
 
-/** What the engine finds on this machine: adapters, features, limits, self-test. Downloads no model. */
-export function devices(assets?: Assets): Promise<unknown> {
-  return once("devices", {}, assets);
+/** What an engine finds on this machine. */
+export function devicesOf(start: Start, assets?: Assets): Promise<unknown> {
+  return once(start, assets, (client, wasm) => client.call("devices", wasm));
 }
 
-/**
- * Has this browser check every shader, also those that its adapter would not use; with `pipelines` the driver translates
- * them too, which takes minutes in software. Downloads no model.
- */
-export function checkShaders(options: { pipelines?: boolean } = {}, assets?: Assets): Promise<unknown> {
-  return once("checkShaders", options, assets);
+/** Has the browser check every shader. */
+export function checkShadersOf(start: Start, options: { pipelines?: boolean }, assets?: Assets): Promise<unknown> {
+  return once(start, assets, (client, wasm) => client.call("checkShaders", { ...options, ...wasm }));
 }
 
-async function once<K extends "devices" | "checkShaders">(kind: K, args: Calls[K]["args"], assets?: Assets): Promise<unknown> {
-  const client = startWorker(assets);
+async function once<T>(start: Start, assets: Assets | undefined, ask: (client: Client, wasm: { wasm?: string }) => Promise<T>): Promise<T> {
+  const { client, wasm } = start(assets);
   try {
-    return await client.call(kind, { ...args, ...(assets?.wasm !== undefined && { wasm: absolute(assets.wasm, "assets.wasm") }) });
+    return await ask(client, wasm === undefined ? {} : { wasm });
   } finally {
-    client.close(new ForedraftError("unloaded", "the worker has ended"));
+    client.close(wasUnloaded());
   }
 }
 
-function startWorker(assets?: Assets): WorkerClient {
-  // The expression as bundlers know it: they find the worker by `new Worker(new URL(…, import.meta.url))`.
-  const worker = assets?.worker
-    ? new Worker(assets.worker, { type: "module", name: "foredraft" })
-    : new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "foredraft" });
-  return new WorkerClient(worker);
+function wasUnloaded(): ForedraftError {
+  return new ForedraftError("unloaded", "the engine was unloaded; load the model again to go on");
 }
 
 /** 128 random bits in hexadecimal; `crypto.randomUUID` is missing where a page came by plain HTTP. */
 function randomId(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
+
+/** Bytes to remember where the page does not say how many, and the bounds of what it may say. */
+const REMEMBER_BYTES = { usual: 1 << 20, least: 1 << 10, most: 4 << 20 };
 
 /** The options of a load as a message; the models that go with it are added to `models`. */
 function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
@@ -231,100 +307,14 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
   const args: LoadArgs = { model: send(options.model, "model"), device: options.device ?? "auto" };
   if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");
   if (options.arithmetic !== undefined) args.arithmetic = options.arithmetic;
-  if (options.context !== undefined) args.context = finite("context", options.context);
+  const context = number("context", options.context);
+  if (context !== undefined) args.context = context;
   if (options.speculation !== undefined) args.speculation = options.speculation;
-  if (options.assets?.wasm !== undefined) args.wasm = absolute(options.assets.wasm, "assets.wasm");
+  const { usual, least, most } = REMEMBER_BYTES;
+  const remember = typeof options.remember === "object" ? number("remember.bytes", options.remember.bytes) : options.remember ? usual : undefined;
+  if (remember !== undefined && (remember < least || remember > most)) {
+    throw refused("remember.bytes", remember, `${least} to ${most}`);
+  }
+  if (remember !== undefined) args.remember = remember;
   return args;
 }
-
-/** JSON has no NaN and no infinity: they would arrive as `null`, which means "not given". */
-function finite<T>(name: string, value: T): T {
-  if (typeof value === "number" && !Number.isFinite(value)) {
-    throw new ForedraftError("bad_option", `${name} is ${value}, expected a finite number`, { option: name, found: String(value) });
-  }
-  return value;
-}
-
-const SAMPLING = [
-  "temperature",
-  "top_k",
-  "top_p",
-  "min_p",
-  "repeat_penalty",
-  "repeat_last_n",
-  "presence_penalty",
-  "frequency_penalty",
-  "seed",
-] as const;
-
-/** The request as a message; what is `null` counts as not given, as in OpenAI's API. */
-function generateArgs(request: CompletionOptions, prompt: Pick<GenerateArgs, "messages" | "prompt">): GenerateArgs {
-  const sampling: Record<string, unknown> = {};
-  for (const name of SAMPLING) if (request[name] != null) sampling[name] = finite(name, request[name]);
-  if (request.logit_bias) {
-    sampling["logit_bias"] = Object.entries(request.logit_bias).map(([token, bias]) => [
-      finite(`logit_bias token "${token}"`, Number(token)),
-      finite(`logit_bias of token ${token}`, bias),
-    ]);
-  }
-  const stop = request.stop == null ? [] : typeof request.stop === "string" ? [request.stop] : [...request.stop];
-  const args: GenerateArgs = { ...prompt, sampling, stop };
-  const most = finite("max_completion_tokens", request.max_completion_tokens) ?? finite("max_tokens", request.max_tokens);
-  if (most != null) args.max_tokens = most;
-  if (request.speculation != null) args.speculation = request.speculation;
-  return args;
-}
-
-interface AnswerHead {
-  id: string;
-  created: number;
-  model: string;
-  system_fingerprint?: string;
-}
-
-/** How one kind of completion looks. */
-interface Shape<Chunk, Answer> {
-  chunk(head: AnswerHead, text: string, first: boolean, finish: FinishReason | null, foredraft: ChunkExtra): Chunk;
-  usage(head: AnswerHead, summary: Summary): Chunk;
-  answer(head: AnswerHead, summary: Summary, tokens: TokenPiece[]): Answer;
-}
-
-const figures = ({ timings, speculation, device }: Summary) => ({ timings, speculation, device });
-
-const chatShape: Shape<ChatCompletionChunk, ChatCompletion> = {
-  chunk: (head, text, first, finish_reason, foredraft) => ({
-    ...head,
-    object: "chat.completion.chunk",
-    choices: [{ index: 0, delta: { ...(first && { role: "assistant" }), ...(text && { content: text }) }, finish_reason }],
-    foredraft,
-  }),
-  usage: (head, { usage }) => ({ ...head, object: "chat.completion.chunk", choices: [], usage, foredraft: { tokens: [] } }),
-  answer: (head, summary, tokens) => ({
-    ...head,
-    object: "chat.completion",
-    choices: [
-      { index: 0, message: { role: "assistant", content: summary.text }, finish_reason: summary.finish_reason },
-    ],
-    usage: summary.usage,
-    timings: summary.timings,
-    foredraft: { tokens, ...figures(summary) },
-  }),
-};
-
-const textShape: Shape<CompletionChunk, Completion> = {
-  chunk: (head, text, _first, finish_reason, foredraft) => ({
-    ...head,
-    object: "text_completion",
-    choices: [{ index: 0, text, finish_reason }],
-    foredraft,
-  }),
-  usage: (head, { usage }) => ({ ...head, object: "text_completion", choices: [], usage, foredraft: { tokens: [] } }),
-  answer: (head, summary, tokens) => ({
-    ...head,
-    object: "text_completion",
-    choices: [{ index: 0, text: summary.text, finish_reason: summary.finish_reason }],
-    usage: summary.usage,
-    timings: summary.timings,
-    foredraft: { tokens, ...figures(summary) },
-  }),
-};

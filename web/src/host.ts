@@ -1,7 +1,22 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
-import init, { Engine, checkShaders, devices, type Generation } from "../generated/foredraft.js";
+import init, { Engine, checkShaders, devices, type Generation, type InitOutput } from "../generated/foredraft.js";
 import { ForedraftError } from "./errors.js";
-import type { Answer, Ask, Calls, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, ModelRef, Piece, Summary } from "./protocol.js";
+import { deleteLearned, readLearned, writeLearned } from "./learned.js";
+import type {
+  Answer,
+  Ask,
+  Calls,
+  EngineInfo,
+  GenerateArgs,
+  GenerateChunk,
+  LoadArgs,
+  LoadProgress,
+  MemoryUse,
+  ModelRef,
+  Piece,
+  Remembered,
+  Summary,
+} from "./protocol.js";
 import { StreamSource, openBlob, openUrl, type ByteSource } from "./sources.js";
 
 /** What `onProgress` of the wasm gets. */
@@ -15,9 +30,17 @@ interface RawProgress {
 /** What `Generation.next` gives, as JSON. */
 type RawEvent = ({ type: "chunk" } & GenerateChunk) | ({ type: "done" } & Summary);
 
+/** What `Engine.info` gives, as JSON. */
+interface RawInfo extends Omit<EngineInfo, "remember"> {
+  tokenizer: string;
+}
+
 /** Answers the calls of one client. */
 export class EngineHost {
   private engine: Engine | undefined;
+  private closed = false;
+  /** Where what is learned is kept, if it is: the tokenizer it belongs to. */
+  private kept: string | undefined;
   private readonly running = new Map<number, { cancelled: boolean; generation?: Generation }>();
   /** Generations take turns: they share one KV cache. */
   private turn: Promise<unknown> = Promise.resolve();
@@ -39,6 +62,11 @@ export class EngineHost {
         return this.post({ id, kind: "result", of: "load", result: await this.load(id, ask.args) });
       case "generate":
         return this.post({ id, kind: "result", of: "generate", result: await this.queue(id, ask.args) });
+      case "memory":
+        return this.post({ id, kind: "result", of: "memory", result: this.memory() });
+      case "forget":
+        await this.forget();
+        return this.post({ id, kind: "result", of: "forget", result: null });
       case "bench":
         return this.post({ id, kind: "result", of: "bench", result: await this.bench(id, ask.args) });
       case "devices":
@@ -60,13 +88,21 @@ export class EngineHost {
       }
       const [model, draft] = sources;
       const { device, arithmetic, context, speculation } = args;
-      const options = { device, arithmetic, context, speculation };
+      const remembered_tokens = args.remember === undefined ? undefined : tokensWithin(args.remember);
+      const options = { device, arithmetic, context, speculation, remembered_tokens };
       const onProgress = (json: string) => {
         const event = describe(JSON.parse(json) as RawProgress, performance.now() - began);
         this.post({ id, kind: "event", of: "load", event });
       };
-      this.engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
-      return JSON.parse(this.engine.info()) as Calls["load"]["result"];
+      const engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
+      const { tokenizer, ...info } = JSON.parse(engine.info()) as RawInfo;
+      const remember = await this.recall(engine, tokenizer, args.remember);
+      if (this.closed) {
+        engine.free();
+        throw new ForedraftError("unloaded", "the engine was unloaded while it was loading");
+      }
+      this.engine = engine;
+      return { ...info, remember };
     } catch (thrown) {
       // Where the bytes did not come, the source knows best why.
       throw sources.find((source) => source.failure)?.failure ?? thrown;
@@ -75,13 +111,71 @@ export class EngineHost {
     }
   }
 
+  /** Frees the engine as soon as nothing runs on it. */
+  close(): void {
+    this.closed = true;
+    for (const id of this.running.keys()) this.cancel(id);
+    void this.turn.then(() => {
+      this.engine?.free();
+      this.engine = undefined;
+    });
+  }
+
+  private loaded(): Engine {
+    if (!this.engine || this.closed) throw new ForedraftError("unloaded", "no model is loaded");
+    return this.engine;
+  }
+
+  private memory(): MemoryUse {
+    const device = JSON.parse(this.loaded().memory()) as Omit<MemoryUse, "wasm_bytes">;
+    return { ...device, wasm_bytes: memory?.buffer.byteLength ?? 0 };
+  }
+
+  /** Gives a fresh engine what earlier visits have taught it. */
+  private async recall(engine: Engine, tokenizer: string, limit: number | undefined): Promise<Remembered> {
+    if (limit === undefined) return { active: false, bytes: 0, reason: "not asked for" };
+    try {
+      const bytes = await readLearned(tokenizer);
+      this.kept = tokenizer;
+      if (bytes === undefined) return { active: true, bytes: 0, reason: "nothing was kept before" };
+      try {
+        engine.loadLearned(bytes);
+        return { active: true, bytes: bytes.length, reason: "kept by an earlier visit" };
+      } catch (thrown) {
+        const { message } = ForedraftError.from(thrown, "io");
+        return { active: true, bytes: 0, reason: `what was kept before cannot be used: ${message}` };
+      }
+    } catch (thrown) {
+      return { active: false, bytes: 0, reason: ForedraftError.from(thrown, "io").message };
+    }
+  }
+
+  /** Keeps what the engine has learned; a full disk is no reason to fail an answer. */
+  private async keep(): Promise<void> {
+    if (this.kept === undefined || !this.engine) return;
+    try {
+      await writeLearned(this.kept, this.engine.saveLearned());
+    } catch (thrown) {
+      console.warn(`foredraft: what was learned could not be kept: ${ForedraftError.from(thrown, "io").message}`);
+    }
+  }
+
+  private async forget(): Promise<void> {
+    // In turn: an answer that still runs would keep what it has learned.
+    const done = this.turn.then(async () => {
+      this.loaded().forget();
+      if (this.kept !== undefined) await deleteLearned(this.kept);
+    });
+    this.turn = done.catch(() => {});
+    return done;
+  }
+
   private bench(id: number, { suite, options }: Calls["bench"]["args"]): Promise<Calls["bench"]["result"]> {
     const result = this.turn.then(async () => {
-      if (!this.engine) throw new ForedraftError("unloaded", "no model is loaded");
       const onProgress = (json: string) => {
         this.post({ id, kind: "event", of: "bench", event: JSON.parse(json) as Calls["bench"]["event"] });
       };
-      const report = await this.engine.bench(JSON.stringify(suite), JSON.stringify(options), onProgress);
+      const report = await this.loaded().bench(JSON.stringify(suite), JSON.stringify(options), onProgress);
       return JSON.parse(report) as Calls["bench"]["result"];
     });
     this.turn = result.catch(() => {});
@@ -97,16 +191,19 @@ export class EngineHost {
 
   private async generate(id: number, args: GenerateArgs): Promise<Summary> {
     const state = this.running.get(id);
-    if (!this.engine) throw new ForedraftError("unloaded", "no model is loaded");
+    const engine = this.loaded();
     if (state?.cancelled) throw ForedraftError.aborted();
-    const generation = this.engine.generate(JSON.stringify(args));
+    const generation = engine.generate(JSON.stringify(args));
     if (state) state.generation = generation;
     try {
       for (;;) {
         const json = await generation.next();
         if (json === undefined) throw new ForedraftError("worker_failed", "the answer ended without its summary");
         const event = JSON.parse(json) as RawEvent;
-        if (event.type === "done") return event;
+        if (event.type === "done") {
+          await this.keep();
+          return event;
+        }
         this.post({ id, kind: "event", of: "generate", event });
       }
     } finally {
@@ -123,14 +220,16 @@ export class EngineHost {
   }
 }
 
-let started: Promise<unknown> | undefined;
+let started: Promise<InitOutput> | undefined;
+/** Memory of the wasm; read anew each time, as it grows. */
+let memory: WebAssembly.Memory | undefined;
 
 /** Compiles the wasm, once; after a failure the next call tries again. */
 async function start(wasm: string | undefined): Promise<void> {
   // The expression as bundlers know it: they copy the file by `new URL(…, import.meta.url)`.
   started ??= init({ module_or_path: wasm ?? new URL("./foredraft_bg.wasm", import.meta.url) });
   try {
-    await started;
+    ({ memory } = await started);
   } catch (cause) {
     started = undefined;
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -203,4 +302,10 @@ function describe(raw: RawProgress, elapsed_ms: number): LoadProgress {
           ? `${file}: ${mb(loaded)} of ${mb(total)} MB (${Math.floor(progress * 100)} %)`
           : `${file}: ${mb(loaded)} MB`;
   return { stage, file, loaded, total, progress, elapsed_ms, text };
+}
+
+/** Tokens of the store that fit so many bytes, whatever answers it holds: a token and the length of its answer, a word each. */
+function tokensWithin(bytes: number): number {
+  const OVERHEAD_BYTES = 68;
+  return Math.floor((bytes - OVERHEAD_BYTES) / 8);
 }

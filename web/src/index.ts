@@ -3,14 +3,8 @@
  *
  * Importing this module does nothing: workers, wasm and downloads begin with `Engine.load`.
  */
-export type * from "./bench.js";
-export { Engine, checkShaders, devices } from "./engine.js";
-export type { Assets, Create, LoadOptions } from "./engine.js";
 export { ForedraftError } from "./errors.js";
-export type { ErrorCode, ErrorDetails } from "./errors.js";
-export type { ModelSource } from "./models.js";
-export type * from "./methods.js";
-export type * from "./openai.js";
-export type { LoadProgress } from "./protocol.js";
-export type * from "./speculation.js";
+export { Engine, checkShaders, devices } from "./in-worker.js";
+export { forget } from "./learned.js";
 export { CompletionStream } from "./stream.js";
+export type * from "./types.js";

@@ -7,11 +7,38 @@ export interface TextPart {
   text: string;
 }
 
+/** A function that the model wants called. */
+export interface ToolCall {
+  id: string;
+  type: "function";
+  function: {
+    name: string;
+    /** A JSON object, as text. */
+    arguments: string;
+  };
+}
+
 /** One message of a conversation. */
 export interface ChatMessage {
-  role: "system" | "user" | "assistant" | "tool" | (string & {});
-  content: string | TextPart[];
+  role: "system" | "developer" | "user" | "assistant" | "tool";
+  /** `null` only in an assistant's message that calls tools. */
+  content: string | readonly TextPart[] | null;
   name?: string;
+  /** What an assistant's message called. */
+  tool_calls?: readonly ToolCall[];
+  /** Of a tool's message: the call that it answers. */
+  tool_call_id?: string;
+}
+
+/** A function that the model may call. */
+export interface Tool {
+  type: "function";
+  function: {
+    name: string;
+    description?: string;
+    /** JSON schema of its arguments. */
+    parameters?: Readonly<Record<string, unknown>>;
+  };
 }
 
 /** Options that both kinds of completion share; `null` counts as not given. */
@@ -35,6 +62,10 @@ export interface CompletionOptions {
   seed?: number | null;
   /** Text that ends the answer; it is not part of it. */
   stop?: string | readonly string[] | null;
+  /** Must be the loaded model's name where it is given: an engine has one. */
+  model?: string | null;
+  /** Answers to write: 1, and nothing else. */
+  n?: 1 | null;
   /** For this request only; without it, as the engine was loaded. */
   speculation?: Speculation | null;
   stream_options?: { include_usage?: boolean | null } | null;
@@ -48,6 +79,22 @@ export interface CompletionOptions {
 /** Body of `engine.chat.completions.create`. */
 export interface ChatCompletionRequest extends CompletionOptions {
   messages: readonly ChatMessage[];
+  /** Functions that the model may call; `bad_option` where its chat template has no place for them. */
+  tools?: readonly Tool[] | null;
+  /** `"none"` hides the tools from the model. Calls cannot be forced: `"required"` and a named tool are `bad_option`. */
+  tool_choice?: "auto" | "none" | null;
+  /** Tells how likely each token was: `choices[0].logprobs`, after bias, penalties and temperature, before truncation. */
+  logprobs?: boolean | null;
+  /** With `logprobs`, the likeliest tokens at each place, 0 to 8. */
+  top_logprobs?: number | null;
+  /** `{ type: "text" }`, and nothing else yet. */
+  response_format?: { type: "text" } | null;
+  /**
+   * Messages that do not fit the context: `"error"`, the default, throws `prompt_too_long` with the numbers; `"slide"` leaves
+   * out the oldest turns, but no system messages, until there is room for an answer, and counts them in
+   * `foredraft.dropped_messages`.
+   */
+  context_overflow?: "error" | "slide" | null;
   stream?: boolean | null;
 }
 
@@ -55,6 +102,8 @@ export interface ChatCompletionRequest extends CompletionOptions {
 export interface CompletionRequest extends CompletionOptions {
   prompt: string;
   stream?: boolean | null;
+  /** Tells how likely each token was, and this many of the likeliest at its place, 0 to 8. */
+  logprobs?: number | null;
 }
 
 /** Second argument of `create`, as in OpenAI's own client. */
@@ -63,7 +112,30 @@ export interface RequestOptions {
 }
 
 /** Why an answer ended. */
-export type FinishReason = "stop" | "length" | "abort";
+export type FinishReason = "stop" | "length" | "abort" | "tool_calls";
+
+/** How likely a token was. */
+export interface TokenLogprob {
+  token: string;
+  /** Natural logarithm of its probability; at least -9999. */
+  logprob: number;
+  /** Its bytes; a token may be half a character. */
+  bytes: number[];
+}
+
+/** `logprobs` of a chat answer: a place for each token. */
+export interface ChatLogprobs {
+  content: (TokenLogprob & { top_logprobs: TokenLogprob[] })[];
+}
+
+/** `logprobs` of a continuation, column by column. */
+export interface CompletionLogprobs {
+  tokens: string[];
+  token_logprobs: number[];
+  top_logprobs: Record<string, number>[];
+  /** Where each token's text begins in the answer. */
+  text_offset: number[];
+}
 
 /** Tokens that were read and written. */
 export interface Usage {
@@ -157,6 +229,8 @@ export interface ChunkExtra {
   timings?: Timings;
   speculation?: SpeculationStats;
   device?: DeviceInfo;
+  /** Messages that the sliding context left out. */
+  dropped_messages?: number;
 }
 
 interface Head<Kind extends string> {
@@ -174,7 +248,8 @@ export interface ChatCompletionChunk extends Head<"chat.completion.chunk"> {
   /** Empty in the usage chunk. */
   choices: {
     index: 0;
-    delta: { role?: "assistant"; content?: string };
+    delta: { role?: "assistant"; content?: string; tool_calls?: (ToolCall & { index: number })[] };
+    logprobs?: ChatLogprobs;
     finish_reason: FinishReason | null;
   }[];
   /** In the last chunk where `stream_options.include_usage` was set. */
@@ -184,7 +259,15 @@ export interface ChatCompletionChunk extends Head<"chat.completion.chunk"> {
 
 /** A whole chat answer. */
 export interface ChatCompletion extends Head<"chat.completion"> {
-  choices: [{ index: 0; message: { role: "assistant"; content: string }; finish_reason: FinishReason }];
+  choices: [
+    {
+      index: 0;
+      /** `content` is `null` where there is nothing but calls. */
+      message: { role: "assistant"; content: string | null; tool_calls?: ToolCall[] };
+      logprobs?: ChatLogprobs;
+      finish_reason: FinishReason;
+    },
+  ];
   usage: Usage;
   timings: Timings;
   foredraft: Required<Omit<ChunkExtra, "rejected">>;
@@ -193,14 +276,14 @@ export interface ChatCompletion extends Head<"chat.completion"> {
 /** One piece of a streamed continuation. */
 export interface CompletionChunk extends Head<"text_completion"> {
   /** Empty in the usage chunk. */
-  choices: { index: 0; text: string; finish_reason: FinishReason | null }[];
+  choices: { index: 0; text: string; logprobs?: CompletionLogprobs; finish_reason: FinishReason | null }[];
   usage?: Usage;
   foredraft: ChunkExtra;
 }
 
 /** A whole continuation. */
 export interface Completion extends Head<"text_completion"> {
-  choices: [{ index: 0; text: string; finish_reason: FinishReason }];
+  choices: [{ index: 0; text: string; logprobs?: CompletionLogprobs; finish_reason: FinishReason }];
   usage: Usage;
   timings: Timings;
   foredraft: Required<Omit<ChunkExtra, "rejected">>;

@@ -4,7 +4,16 @@
  */
 import type { BenchProgress, BenchReport, BenchSettings, BenchSuite } from "./bench.js";
 import type { WireError } from "./errors.js";
-import type { DeviceInfo, FinishReason, RejectedPiece, SpeculationStats, Timings, TokenPiece, Usage } from "./openai.js";
+import type {
+  DeviceInfo,
+  FinishReason,
+  RejectedPiece,
+  SpeculationStats,
+  Timings,
+  TokenLogprob,
+  TokenPiece,
+  Usage,
+} from "./openai.js";
 import type { Speculation } from "./speculation.js";
 
 /** A model as a message can carry it. */
@@ -41,8 +50,33 @@ export interface LoadArgs {
   arithmetic?: "f32" | "q8";
   context?: number;
   speculation?: Speculation;
+  /** Bytes of what answers teach the drafters to keep for later visits; without it nothing is kept. */
+  remember?: number;
   /** Where the wasm is, if not beside the worker. */
   wasm?: string;
+}
+
+/** Whether what answers teach the drafters is kept for later visits. */
+export interface Remembered {
+  active: boolean;
+  /** Bytes that earlier visits had left. */
+  bytes: number;
+  /** Why it is kept, or why not. */
+  reason: string;
+}
+
+/** Bytes in use. */
+export interface MemoryUse {
+  /** Matrices and vectors of all models, on the device. */
+  weights_bytes: number;
+  /** Keys and values of the whole context, on the device. */
+  kv_bytes: number;
+  /** Everything else on the device: activations, logits, tables. */
+  scratch_bytes: number;
+  /** The sum of them, by the engine's own count of what it allocated and has not freed. */
+  allocated_bytes: number;
+  /** Memory of the wasm, which never shrinks. On the CPU the device's bytes are among them. */
+  wasm_bytes: number;
 }
 
 /** What a loaded engine is. */
@@ -50,6 +84,7 @@ export interface EngineInfo {
   model: string;
   device: DeviceInfo;
   device_reason: string;
+  remember: Remembered;
 }
 
 /** A request as the engine reads it. */
@@ -60,12 +95,26 @@ export interface GenerateArgs {
   sampling: Record<string, unknown>;
   stop: string[];
   speculation?: Speculation;
+  tools?: unknown;
+  context_overflow?: "error" | "slide";
+  logprobs?: number;
+}
+
+/** A token as the engine tells it. */
+export interface WirePiece extends TokenPiece {
+  /** Where the request asked for it. */
+  logprob?: { chosen: WireLogprob; top: WireLogprob[] };
+}
+
+/** How likely a token was. */
+export interface WireLogprob extends TokenLogprob {
+  id: number;
 }
 
 /** Text that has become certain, and the tokens it is made of. */
 export interface GenerateChunk {
   text: string;
-  tokens: TokenPiece[];
+  tokens: WirePiece[];
   rejected: RejectedPiece[];
 }
 
@@ -81,6 +130,7 @@ export interface Summary {
   usage: Usage;
   timings: Timings;
   speculation: SpeculationStats;
+  dropped_messages: number;
   system_fingerprint: string;
 }
 
@@ -88,6 +138,9 @@ export interface Summary {
 export interface Calls {
   load: { args: LoadArgs; event: LoadProgress; result: EngineInfo };
   generate: { args: GenerateArgs; event: GenerateChunk; result: Summary };
+  memory: { args: Record<string, never>; event: never; result: MemoryUse };
+  /** Forgets what answers have taught the drafters, in the engine and where it is kept. */
+  forget: { args: Record<string, never>; event: never; result: null };
   /** Speculation against plain decoding, prompt by prompt. */
   bench: { args: { suite: BenchSuite; options: BenchSettings }; event: BenchProgress; result: BenchReport };
   /** Adapters, features, self-test; needs no model. */

@@ -54,6 +54,25 @@ impl SuffixStore {
         }
     }
 
+    /// Tokens that it may hold.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Changes how many tokens it may hold; of what is too much the newest stay.
+    pub fn limit(&mut self, capacity: usize) {
+        let mut store = SuffixStore::new(self.vocabulary as usize, self.tokenizer, capacity);
+        if store.capacity != self.capacity {
+            self.conversations.iter().for_each(|conversation| store.add(conversation));
+            *self = store;
+        }
+    }
+
+    /// The [`fingerprint`] of its tokenizer.
+    pub fn tokenizer(&self) -> u64 {
+        self.tokenizer
+    }
+
     /// Tokens held.
     pub fn tokens(&self) -> usize {
         self.tokens
@@ -211,6 +230,15 @@ mod tests {
         assert_eq!((store.tokens(), store.conversations().len()), (100, 1), "of a long one the end is kept");
         store.add(&[5, 100]);
         assert_eq!(store.tokens(), 100, "tokens of another vocabulary are not taken");
+    }
+
+    #[test]
+    fn a_lower_limit_keeps_the_newest() {
+        let mut store = filled();
+        let newest = store.conversations().last().map(<[u32]>::to_vec);
+        store.limit(40);
+        assert_eq!((store.capacity(), store.conversations().last().map(<[u32]>::to_vec)), (40, newest));
+        assert!(store.tokens() <= 40);
     }
 
     #[test]

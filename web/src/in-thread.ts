@@ -1,0 +1,58 @@
+/**
+ * `foredraft/worker`: the same engine for a worker of your own. It runs in the thread that loads it and starts no other, so
+ * do not load it on a page's main thread: a CPU engine would hold the page up.
+ *
+ * Importing this module does nothing: wasm and downloads begin with `Engine.load`.
+ */
+import { Client, type Connect } from "./client.js";
+import { ModelEngine, checkShadersOf, devicesOf, type Assets, type LoadOptions } from "./engine.js";
+import { ForedraftError } from "./errors.js";
+import { EngineHost } from "./host.js";
+import { absolute } from "./models.js";
+
+export type * from "./types.js";
+export { ForedraftError } from "./errors.js";
+export { forget } from "./learned.js";
+export { CompletionStream } from "./stream.js";
+
+/** A loaded model, in this very thread. */
+export class Engine extends ModelEngine {
+  /** Loads a model into this thread. */
+  static async load(options: LoadOptions): Promise<Engine> {
+    const engine = new Engine(startHere, options);
+    await engine.open(options);
+    return engine;
+  }
+}
+
+/** What the engine finds on this machine: adapters, features, limits, self-test. Downloads no model. */
+export function devices(assets?: Assets): Promise<unknown> {
+  return devicesOf(startHere, assets);
+}
+
+/** Has this browser check every shader; see the same function of `foredraft`. Downloads no model. */
+export function checkShaders(options: { pipelines?: boolean } = {}, assets?: Assets): Promise<unknown> {
+  return checkShadersOf(startHere, options, assets);
+}
+
+function startHere(assets?: Assets): { client: Client; wasm: string | undefined } {
+  const wasm = assets?.wasm === undefined ? undefined : absolute(assets.wasm, "assets.wasm");
+  return { client: new Client(here), wasm };
+}
+
+const here: Connect = (receive, fail) => {
+  // Always later, as from another thread: a caller has its promise before anything comes of it.
+  const host = new EngineHost((answer) => queueMicrotask(() => receive(answer)));
+  // A trap inside the wasm: nothing that waits for it would ever be answered.
+  const trapped = ({ reason }: PromiseRejectionEvent) => {
+    if (reason instanceof WebAssembly.RuntimeError) fail(ForedraftError.from(reason, "worker_failed"));
+  };
+  globalThis.addEventListener("unhandledrejection", trapped);
+  return {
+    post: (ask, transfer) => host.receive(structuredClone(ask, { transfer })),
+    end: () => {
+      globalThis.removeEventListener("unhandledrejection", trapped);
+      host.close();
+    },
+  };
+};

@@ -1,0 +1,85 @@
+/** The package's main entry behind `index.ts`: engines in a dedicated worker that the package starts itself. */
+import { Client, type Connect } from "./client.js";
+import { ModelEngine, checkShadersOf, devicesOf, type Assets, type LoadOptions } from "./engine.js";
+import { ForedraftError } from "./errors.js";
+import { absolute } from "./models.js";
+import type { Answer } from "./protocol.js";
+
+/** A loaded model, in a worker of its own. */
+export class Engine extends ModelEngine {
+  /** Starts a worker and loads a model into it. */
+  static async load(options: LoadOptions): Promise<Engine> {
+    const engine = new Engine(startWorker, options);
+    await engine.open(options);
+    return engine;
+  }
+}
+
+/** What the engine finds on this machine: adapters, features, limits, self-test. Downloads no model. */
+export function devices(assets?: Assets): Promise<unknown> {
+  return devicesOf(startWorker, assets);
+}
+
+/**
+ * Has this browser check every shader, also those that its adapter would not use; with `pipelines` the driver translates
+ * them too, which takes minutes in software. Downloads no model.
+ */
+export function checkShaders(options: { pipelines?: boolean } = {}, assets?: Assets): Promise<unknown> {
+  return checkShadersOf(startWorker, options, assets);
+}
+
+/** Starts the worker. Gives also where it finds the wasm, if that is not beside it. */
+export function startWorker(assets?: Assets): { client: Client; wasm: string | undefined } {
+  const wasm = assets?.wasm === undefined ? undefined : absolute(assets.wasm, "assets.wasm");
+  const script = assets?.worker === undefined ? undefined : absolute(assets.worker, "assets.worker");
+  const own = new URL("./worker.js", import.meta.url);
+  if (isForeign(script ?? own.href)) {
+    // A bundler that moves the script as it is leaves the wasm out of it.
+    const beside = script === undefined ? new URL("./foredraft_bg.wasm", import.meta.url).href : undefined;
+    return { client: new Client(foreign(script ?? own.href)), wasm: wasm ?? beside };
+  }
+  // The expression as bundlers know it: they find the worker by `new Worker(new URL(…, import.meta.url))`.
+  const worker = () =>
+    script === undefined
+      ? new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "foredraft" })
+      : new Worker(script, { type: "module", name: "foredraft" });
+  return { client: new Client(through(worker)), wasm };
+}
+
+/** A worker can only be started from the page's own origin. */
+function isForeign(script: string): boolean {
+  const { protocol, origin } = new URL(script);
+  return protocol.startsWith("http") && origin !== globalThis.location?.origin;
+}
+
+/** A worker of our own, as small as can be, that imports a script of another origin (which must allow that by CORS). */
+function foreign(script: string): Connect {
+  const shim = URL.createObjectURL(new Blob([`import ${JSON.stringify(script)};`], { type: "text/javascript" }));
+  const hint = `its script ${script} could not be loaded: it must allow cross-origin use (CORS), and a content security policy must allow worker-src blob: and the script's origin`;
+  return through(() => new Worker(shim, { type: "module", name: "foredraft" }), hint, () => URL.revokeObjectURL(shim));
+}
+
+/** A link through a worker; `settled` is called once its script has run or failed. */
+function through(start: () => Worker, hint?: string, settled: () => void = () => {}): Connect {
+  return (receive, fail) => {
+    let worker: Worker;
+    try {
+      worker = start();
+    } catch (cause) {
+      settled();
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new ForedraftError("worker_failed", `the worker could not be started: ${reason}`, {}, { cause });
+    }
+    worker.onmessage = (message: MessageEvent<Answer>) => {
+      settled();
+      receive(message.data);
+    };
+    worker.onmessageerror = () => fail(new ForedraftError("worker_failed", "a message from the worker could not be read"));
+    worker.onerror = (event) => {
+      settled();
+      const why = event.message || (hint ?? "its script could not be loaded (check the worker's address and content security policy)");
+      fail(new ForedraftError("worker_failed", `the worker failed: ${why}`));
+    };
+    return { post: (ask, transfer) => worker.postMessage(ask, transfer), end: () => worker.terminate() };
+  };
+}

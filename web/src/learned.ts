@@ -1,0 +1,63 @@
+/**
+ * What a user's own answers have taught the drafters, kept in the origin's IndexedDB, one record for each tokenizer. It holds
+ * tokens of finished answers, so it is as private as they are: it never leaves the device, and it is only kept where the
+ * page asks for it (`remember`).
+ */
+import { ForedraftError } from "./errors.js";
+
+const DATABASE = "foredraft";
+const STORE = "learned";
+
+/** Forgets what answers have taught, of all models of this origin. Engines that are loaded know it until they go. */
+export function forget(): Promise<void> {
+  return within("readwrite", (store) => store.clear()).then(() => {});
+}
+
+/** What was kept for a tokenizer. */
+export async function readLearned(tokenizer: string): Promise<Uint8Array | undefined> {
+  const found: unknown = await within("readonly", (store) => store.get(tokenizer));
+  return found instanceof Uint8Array ? found : undefined;
+}
+
+/** Keeps `bytes` in place of what was kept; of two tabs the last one wins. */
+export async function writeLearned(tokenizer: string, bytes: Uint8Array): Promise<void> {
+  await within("readwrite", (store) => store.put(bytes, tokenizer));
+}
+
+/** Forgets what was kept for a tokenizer. */
+export async function deleteLearned(tokenizer: string): Promise<void> {
+  await within("readwrite", (store) => store.delete(tokenizer));
+}
+
+async function within(mode: IDBTransactionMode, work: (store: IDBObjectStore) => IDBRequest): Promise<unknown> {
+  try {
+    return await transact(mode, work);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ForedraftError("io", `IndexedDB cannot be used here: ${reason}`, {}, { cause });
+  }
+}
+
+async function transact(mode: IDBTransactionMode, work: (store: IDBObjectStore) => IDBRequest): Promise<unknown> {
+  const opening = indexedDB.open(DATABASE, 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
+  const database = await settled(opening);
+  try {
+    const transaction = database.transaction(STORE, mode);
+    const finished = new Promise<void>((resolve, reject) => {
+      transaction.oncomplete = () => resolve();
+      transaction.onabort = () => reject(transaction.error);
+    });
+    const [result] = await Promise.all([settled(work(transaction.objectStore(STORE))), finished]);
+    return result;
+  } finally {
+    database.close();
+  }
+}
+
+function settled<T>(request: IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}

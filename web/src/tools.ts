@@ -1,0 +1,79 @@
+/** Tool calls in a model's text: the common `<tool_call>{…}</tool_call>`, and an answer that is JSON and nothing else. */
+import type { ToolCall } from "./openai.js";
+
+const OPEN = "<tool_call>";
+const CLOSE = "</tool_call>";
+
+/** Looks for calls in a text that comes in pieces; holds back what may be one. */
+export class ToolCallReader {
+  private held = "";
+  /** All that is left belongs to calls. */
+  private calling = false;
+  /** Something else than white space has been given out, so the answer as a whole is no JSON. */
+  private prose = false;
+
+  /** `names` are the tools that were offered: what calls another is text. */
+  constructor(private readonly names: ReadonlySet<string>) {}
+
+  /** Takes a piece, gives out what is certain to be text. */
+  push(piece: string): string {
+    this.held += piece;
+    if (this.calling) return "";
+    const start = this.held.trimStart();
+    if (!this.prose && (start === "" || start.startsWith("{") || start.startsWith("["))) return "";
+    const tag = this.held.indexOf(OPEN);
+    this.calling = tag >= 0;
+    const text = this.held.slice(0, tag >= 0 ? tag : this.held.length - possibleTag(this.held));
+    this.held = this.held.slice(text.length);
+    this.prose ||= text.trim() !== "";
+    return text;
+  }
+
+  /** At the end: the calls, or the text that was held back and is none. */
+  finish(): { text: string; calls: ToolCall[] } {
+    const calls = this.calling ? this.tagged() : this.prose ? undefined : this.bare();
+    return calls?.length ? { text: "", calls } : { text: this.held, calls: [] };
+  }
+
+  private tagged(): ToolCall[] | undefined {
+    const bodies = this.held.split(OPEN).slice(1).map((part) => part.split(CLOSE, 1)[0] ?? "");
+    const calls = bodies.map((body) => this.call(parse(body)));
+    return calls.every((call) => call !== undefined) ? calls : undefined;
+  }
+
+  private bare(): ToolCall[] | undefined {
+    const value = parse(this.held);
+    const calls = (Array.isArray(value) ? value : [value]).map((item: unknown) => this.call(item));
+    return calls.every((call) => call !== undefined) ? calls : undefined;
+  }
+
+  private call(value: unknown): ToolCall | undefined {
+    const outer = record(value);
+    const { name, arguments: args, parameters } = record(outer?.["function"]) ?? outer ?? {};
+    const given = args ?? parameters ?? {};
+    const object = typeof given === "string" ? parse(given) : given;
+    if (typeof name !== "string" || !this.names.has(name) || !record(object)) return undefined;
+    const id = `call_${crypto.getRandomValues(new Uint32Array(3)).join("")}`;
+    return { id, type: "function", function: { name, arguments: JSON.stringify(object) } };
+  }
+}
+
+/** Characters at the end of a text that may be the beginning of a tag. */
+function possibleTag(text: string): number {
+  for (let length = Math.min(OPEN.length - 1, text.length); length > 0; length--) {
+    if (OPEN.startsWith(text.slice(-length))) return length;
+  }
+  return 0;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function record(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : undefined;
+}
