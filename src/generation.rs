@@ -432,7 +432,8 @@ fn emitted<'a>(outcome: &'a RoundOutcome, speculator: &Speculator) -> Vec<Emitte
 /// A speculator that brings back what logprobs are made of. A row tells the likelihood of its own sample, so only rules
 /// whose tokens are the target's samples can have them.
 fn with_logprobs(speculator: Speculator, top: usize, temperature: f32) -> Result<Speculator> {
-    let bad = |name: &str, found: String, expected: String| Err(Error::BadOption { name: name.to_owned(), found, expected });
+    let bad =
+        |name: &str, found: String, expected: String| Err(Error::BadOption { name: name.to_owned(), found, expected });
     if top > TOP {
         return bad("top_logprobs", top.to_string(), format!("0 to {TOP}"));
     }

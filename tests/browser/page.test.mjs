@@ -1,7 +1,8 @@
 // The demo page, driven as a user would, in both browsers; screenshots go to tests/out.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -74,6 +75,13 @@ for (const name of browserNames) {
         },
         value,
       );
+
+    /** Waits until the service worker has the page's files. */
+    const kept = (page) =>
+      page.evaluate(async () => {
+        const { active } = await navigator.serviceWorker.ready;
+        while (active.state !== "activated") await new Promise((resolve) => setTimeout(resolve, 20));
+      });
 
     async function loadByAddress(page, model = MODEL) {
       await fill(page, "#model-url", `/models/${model}`);
@@ -192,7 +200,7 @@ for (const name of browserNames) {
       assert.match(await text(page, "#model-file-name"), /^dropped\.gguf/);
       await page.click("#load");
       await loaded(page);
-      assert.equal(await text(page, "#figure-memory"), /\((.*)\)/.exec(await text(page, "#model-file-name"))[1]);
+      await page.waitForFunction(() => /^\d+(\.\d)? MB$/.test(document.querySelector("#figure-memory").textContent));
       await close(page);
     });
 
@@ -372,14 +380,50 @@ for (const name of browserNames) {
       await page.close();
     });
 
+    test("a bench can be stopped, and the model is there again", { timeout: 2 * MINUTE }, async () => {
+      const page = await open(`${server.origin}/?model=/models/${DRAFT}&device=cpu&context=1024&max_tokens=8#bench`);
+      await page.click("#run");
+      await page.waitForFunction(() => / of \d+$/.test(document.querySelector("#bench-text").textContent), { timeout: MINUTE });
+      await page.click("#bench-stop");
+      await page.waitForSelector("#run:not([hidden]):not([disabled])", { timeout: MINUTE });
+      assert.equal(await page.$eval("#alert", (alert) => alert.hidden), true);
+      await page.click("#tab-chat");
+      await page.type("#prompt", "Hello");
+      await page.click("#send");
+      await page.waitForSelector(".turn.assistant .note", { timeout: MINUTE });
+      await close(page);
+    });
+
+    test("a newer version of the page is offered, and taken on request", { timeout: MINUTE }, async (t) => {
+      const folder = mkdtempSync(path.join(tmpdir(), "foredraft-page-"));
+      t.after(() => rmSync(folder, { recursive: true }));
+      cpSync(mounts()["/"], folder, { recursive: true });
+      const where = await serve({ folders: { "/": folder } });
+      t.after(() => where.close());
+      const change = (file, from, to) => {
+        const before = readFileSync(path.join(folder, file), "utf8");
+        const after = before.replace(from, to);
+        assert.notEqual(after, before);
+        writeFileSync(path.join(folder, file), after);
+      };
+      const page = await open(where.origin);
+      await kept(page);
+      change("index.html", "<h1>foredraft</h1>", "<h1>newer</h1>");
+      change("sw.js", /"[0-9a-f]{16}"/, '"0123456789abcdef"');
+      await page.reload();
+      await page.waitForSelector("#update:not([hidden])", { timeout: 30_000 });
+      assert.equal(await text(page, "h1"), "foredraft", "what is open stays as it is");
+      await Promise.all([page.waitForNavigation(), page.click("#update-now")]);
+      assert.equal(await text(page, "h1"), "newer");
+      const caches = await page.evaluate(() => globalThis.caches.keys());
+      assert.deepEqual(caches, ["foredraft-page / 0123456789abcdef"], "the older files are gone");
+      await close(page);
+    });
+
     test("under a sub-path, and then without a network", { timeout: 3 * MINUTE }, async () => {
       const where = await serve({ folders: { "/some/deep path/": mounts()["/"] } });
       const page = await open(`${where.origin}/some/deep%20path/?device=cpu&context=128&max_tokens=4`);
-      await page.evaluate(async () => {
-        const { active } = await navigator.serviceWorker.ready;
-        const activated = () => active.state === "activated";
-        while (!activated()) await new Promise((resolve) => setTimeout(resolve, 20));
-      });
+      await kept(page);
       assert.equal(
         await page.evaluate(async () => (await navigator.serviceWorker.ready).scope),
         `${where.origin}/some/deep%20path/`,

@@ -39,9 +39,7 @@ export function startBench(session: Session, settings: Settings, address: URLSea
     refresh();
     try {
       const suite = await prompts();
-      const report = await session.use((engine, signal) => {
-        // A bench cannot be asked to end; ending its worker ends it.
-        signal.addEventListener("abort", () => engine.unload());
+      const report = await session.use((engine) => {
         const wanted = speculation(settings.values, session.hasDraft);
         return engine.bench(suite, {
           speculation: [wanted === "off" ? "auto" : wanted],
@@ -72,10 +70,8 @@ export function startBench(session: Session, settings: Settings, address: URLSea
     event.preventDefault();
     void run();
   });
-  button("bench-stop").addEventListener("click", () => {
-    session.stop();
-    session.unload();
-  });
+  // A bench cannot be asked to end.
+  button("bench-stop").addEventListener("click", () => void session.restart());
   copies(button("bench-copy"), () => json);
   session.onChange(refresh);
   refresh();

@@ -1,5 +1,5 @@
 /** The conversation: asking, streaming, stopping, beginning anew. */
-import type { ChatMessage, Usage } from "../src/index.js";
+import type { ChatMessage, ChunkExtra, Usage } from "../src/index.js";
 import { button, byId, input, part } from "./dom.js";
 import { fixed } from "./format.js";
 import type { LivePanel } from "./panel.js";
@@ -53,6 +53,7 @@ export function startChat(session: Session, settings: Settings, panel: LivePanel
         const stream = await engine.chat.completions.create({
           ...sampling(values),
           messages: conversation,
+          context_overflow: values.context_overflow === "slide" ? "slide" : "error",
           stream: true,
           stream_options: { include_usage: true },
           speculation: speculation(values, session.hasDraft),
@@ -66,7 +67,7 @@ export function startChat(session: Session, settings: Settings, panel: LivePanel
           turn.append(piece, chunk.foredraft.tokens, chunk.foredraft.rejected);
           usage = chunk.usage ?? usage;
           panel.chunk(chunk.foredraft, usage);
-          if (choice?.finish_reason) turn.note(ending(choice.finish_reason, chunk.foredraft.timings?.tokens_per_second));
+          if (choice?.finish_reason) turn.note(ending(choice.finish_reason, chunk.foredraft));
         }
       });
     } catch (thrown) {
@@ -116,15 +117,16 @@ export function startChat(session: Session, settings: Settings, panel: LivePanel
       engine = session.engine;
       newChat();
       if (engine) prompt.focus();
-      panel.show(engine, session.bytes);
+      panel.show(engine);
     }
     refresh();
   });
   refresh();
 }
 
-function ending(reason: string, tokensPerSecond: number | undefined): string {
+function ending(reason: string, { timings, dropped_messages }: ChunkExtra): string {
   const why = { stop: "", length: "longest answer reached", abort: "stopped" }[reason] ?? reason;
-  const speed = tokensPerSecond === undefined ? "" : `${fixed(tokensPerSecond, 1)} tokens/s`;
-  return [speed, why].filter(Boolean).join(" · ");
+  const speed = timings ? `${fixed(timings.tokens_per_second, 1)} tokens/s` : "";
+  const dropped = dropped_messages ? `the oldest ${dropped_messages} messages no longer fit and were left out` : "";
+  return [speed, why, dropped].filter(Boolean).join(" · ");
 }

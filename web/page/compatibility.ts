@@ -4,13 +4,13 @@ import { button, copies, make, part } from "./dom.js";
 import { deviceText, fixed, size } from "./format.js";
 import { complain } from "./problems.js";
 
-/** The part of the report on devices that is shown. */
+/** The part of a report on devices that is shown. */
 interface Report {
-  auto: DeviceInfo;
+  /** What would be used, and why. */
+  device: DeviceInfo;
   reason: string;
   adapters: {
     name: string;
-    backend: string;
     kind: string;
     software: boolean;
     driver: string;
@@ -21,16 +21,18 @@ interface Report {
     max_workgroup_bytes: number;
     max_workgroup_threads: number;
   }[];
-  gpu: {
-    device: DeviceInfo;
-    fingerprint: string;
-    self_test: { same_bits: string[]; widest_only: string[]; largest_difference: number; duration_ms: number };
-  } | null;
-  gpu_error: string | null;
+  self_test: { same_bits: string[]; widest_only: string[]; largest_difference: number } | null;
 }
 
-/** Asks the package; the one place that knows by which of its functions. */
-const probe = async (): Promise<Report> => (await devices()) as Report;
+/** Asks the package: the one place that knows by which of its functions. Also gives all that it said. */
+async function probe(): Promise<Report & { everything: unknown }> {
+  const everything = await devices();
+  const { auto, gpu, ...rest } = everything as Omit<Report, "device" | "self_test"> & {
+    auto: DeviceInfo;
+    gpu: Pick<Report, "self_test"> | null;
+  };
+  return { ...rest, device: auto, self_test: gpu?.self_test ?? null, everything };
+}
 
 /** Features that can make a GPU faster. */
 const USEFUL = [
@@ -73,8 +75,8 @@ function gpuFacts(report: Report): HTMLElement[] {
       : line("WebGPU", "good", `${what}, ${adapter.kind}`),
     ...limits(adapter),
   ];
-  const test = report.gpu?.self_test;
-  if (!test) return [...facts, line("Self-test", "bad", report.gpu_error ?? "not run")];
+  const test = report.self_test;
+  if (!test) return [...facts, line("Self-test", "bad", "not passed, or not run")];
   const text =
     `${test.same_bits.length} formats compute the same bits in every width` +
     (test.widest_only.length > 0 ? `, ${test.widest_only.length} only in one, which is used throughout` : "") +
@@ -112,14 +114,15 @@ export function startCompatibility(): () => void {
   const look = async () => {
     begun = true;
     const status = part("probe-status");
-    status.textContent = "Looking for a GPU and testing it. With one that is emulated in software this can take a minute or two.";
+    status.textContent =
+      "Looking for a GPU and testing it. With one that is emulated in software this can take a minute or two.";
     button("probe-again").disabled = true;
     try {
       const report = await probe();
-      part("verdict").textContent = `Models will run on ${deviceText(report.auto)}`;
+      part("verdict").textContent = `Models will run on ${deviceText(report.device)}`;
       part("verdict-reason").textContent = capital(report.reason);
       part("facts").replaceChildren(...gpuFacts(report), ...(await browserFacts()));
-      json = `${JSON.stringify({ user_agent: navigator.userAgent, ...report }, null, 2)}\n`;
+      json = `${JSON.stringify({ user_agent: navigator.userAgent, report: report.everything }, null, 2)}\n`;
       part("probe-done").hidden = false;
       status.textContent = "";
     } catch (thrown) {

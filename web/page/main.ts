@@ -19,7 +19,7 @@ const settings = new Settings(address);
 const session = new Session();
 
 startProblems();
-startSettings(settings);
+startSettings(settings, session);
 const load = startModel(session, settings, address);
 startChat(session, settings, new LivePanel());
 startRace(session, settings);

@@ -93,11 +93,17 @@ function dropAnywhere(take: (file: File) => void): void {
 /** Starts the part of the page that loads models; gives the function that loads the chosen one. */
 export function startModel(session: Session, settings: Settings, address: URLSearchParams): () => Promise<boolean> {
   let open = true;
+  const bar = byId("load-progress", HTMLProgressElement);
 
   /** Shows what can be done in the present state, and only that. */
   const refresh = () => {
     const { state, engine } = session;
     const loads = state === "loading";
+    // A load begins with no news.
+    if (loads && part("load-state").hidden) {
+      progress(bar, undefined);
+      part("load-text").textContent = "Starting";
+    }
     part("model-choice").hidden = !open || loads;
     part("load-state").hidden = !loads;
     part("model-loaded").hidden = !engine;
@@ -119,21 +125,7 @@ export function startModel(session: Session, settings: Settings, address: URLSea
       );
       return false;
     }
-    const text = part("load-text");
-    const bar = byId("load-progress", HTMLProgressElement);
-    progress(bar, undefined);
-    text.textContent = "Starting";
-    const options: LoadOptions = {
-      model,
-      ...loading(settings.values),
-      ...(draftModel !== undefined && { draftModel }),
-      onProgress: ({ stage, loaded, total, progress: share }) => {
-        if (stage === "weights" && session.bytes === 0) session.bytes = total;
-        progress(bar, total > 0 ? share : undefined);
-        text.textContent =
-          stage === "device" ? "Preparing the device" : total > 0 ? `${size(loaded)} of ${size(total)}` : "Reading the model";
-      },
-    };
+    const options: LoadOptions = { model, ...loading(settings.values), ...(draftModel !== undefined && { draftModel }) };
     try {
       open = !(await session.load(options));
     } catch (thrown) {
@@ -144,6 +136,11 @@ export function startModel(session: Session, settings: Settings, address: URLSea
     return session.state === "ready";
   };
 
+  session.onProgress = ({ stage, loaded, total, progress: share }) => {
+    progress(bar, total > 0 ? share : undefined);
+    part("load-text").textContent =
+      stage === "device" ? "Preparing the device" : total > 0 ? `${size(loaded)} of ${size(total)}` : "Reading the model";
+  };
   listCatalog();
   dropAnywhere(fileField("model"));
   fileField("draft");

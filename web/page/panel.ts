@@ -23,8 +23,8 @@ export class LivePanel {
   private steps: Step[] = [];
   private speeds: number[] = [];
 
-  /** What runs, and where; `bytes` is the size of its file, 0 where unknown. */
-  show(engine: Engine | undefined, bytes: number): void {
+  /** What runs, and where. */
+  show(engine: Engine | undefined): void {
     this.steps = [];
     for (const id of ["speed", "acceptance", "length", "round", "first", "tokens"]) put(`figure-${id}`, "–");
     part("speed-curve").replaceChildren();
@@ -33,7 +33,9 @@ export class LivePanel {
     put("reason", "");
     put("figure-device", engine ? deviceText(engine.device) : "–");
     put("device-reason", engine ? `Device: ${engine.deviceReason}` : "");
-    put("figure-memory", engine && bytes > 0 ? size(bytes) : "–");
+    put("figure-memory", "–");
+    put("memory-parts", "");
+    if (engine) void showMemory(engine);
   }
 
   /** A new answer begins. */
@@ -73,6 +75,21 @@ export class LivePanel {
     put("speed-when", "tokens a second, now");
     this.speeds = [...this.speeds, speed].slice(-POINTS);
     if (this.speeds.length > 2) part("speed-curve").replaceChildren(sparkline("Speed during this answer", this.speeds));
+  }
+}
+
+async function showMemory(engine: Engine): Promise<void> {
+  try {
+    const use = await engine.memory();
+    put("figure-memory", size(use.allocated_bytes));
+    const parts = [
+      `weights ${size(use.weights_bytes)}`,
+      `conversation ${size(use.kv_bytes)}`,
+      `work space ${size(use.scratch_bytes)}`,
+    ];
+    put("memory-parts", `Memory: ${parts.join(", ")}`);
+  } catch {
+    // The engine has gone meanwhile, and its memory with it.
   }
 }
 

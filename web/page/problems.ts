@@ -3,16 +3,17 @@ import { ForedraftError } from "../src/index.js";
 import { button, part } from "./dom.js";
 
 const MODEL = "Choose another GGUF file of a supported model, such as one of the catalog.";
-const DEVICE = "Load the model again. If it happens once more, choose CPU in the settings.";
+const DEVICE =
+  "Where possible the model has been loaded again: ask once more. If it keeps happening, choose CPU in the settings.";
 
 /** By `code`; what is missing here says all in its message. */
 const ADVICE: Readonly<Record<string, string>> = {
   bad_header: MODEL,
   bad_option: "Correct the value and try again.",
+  checksum_mismatch: "The file is not the one that was asked for. Download it again, or choose another source.",
   device_lost: DEVICE,
   download_failed: "Check the address and your connection. Or download the file yourself and drop it onto this page.",
   gpu: DEVICE,
-  hash_mismatch: "The file is not the one that was asked for. Download it again, or choose another source.",
   inexact_speculation: "Choose other methods in the settings, or set guessing to Auto.",
   mismatch: "Please report this with the model, browser and device: the two texts should never differ.",
   missing_tensor: MODEL,
@@ -31,7 +32,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   unsupported_architecture: MODEL,
   unsupported_format: "Choose a file in Q4_0, Q4_1, Q5, Q8_0, K-quants, F16 or F32.",
   vocabulary_mismatch: "Choose a draft model of the same family, or none.",
-  worker_failed: "Reload this page and try again.",
+  worker_failed: "Where possible the model has been loaded again: try once more, or reload this page.",
 };
 
 /** Shows what was thrown, and what to do. */

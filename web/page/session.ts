@@ -1,5 +1,5 @@
 /** The one engine of the page, which its tabs share, and who is using it. */
-import { Engine, type LoadOptions } from "../src/index.js";
+import { Engine, type LoadOptions, type LoadProgress } from "../src/index.js";
 import { isGone } from "./problems.js";
 
 /** What the tabs may do now. */
@@ -9,8 +9,8 @@ export class Session {
   engine: Engine | undefined;
   /** Whether a draft model was loaded with it. */
   hasDraft = false;
-  /** Length of the model's file; 0 where it is not known. */
-  bytes = 0;
+  /** Hears how far a load is. */
+  onProgress: (progress: LoadProgress) => void = () => {};
   private loading: AbortController | undefined;
   private working: AbortController | undefined;
   private readonly listeners: (() => void)[] = [];
@@ -33,7 +33,7 @@ export class Session {
     const abort = (this.loading = new AbortController());
     this.changed();
     try {
-      this.engine = await Engine.load({ ...options, signal: abort.signal });
+      this.engine = await Engine.load({ ...options, onProgress: this.onProgress, signal: abort.signal });
       this.hasDraft = options.draftModel !== undefined;
       return true;
     } catch (thrown) {
@@ -54,7 +54,6 @@ export class Session {
     this.engine?.unload();
     this.engine = undefined;
     this.hasDraft = false;
-    this.bytes = 0;
     this.changed();
   }
 
@@ -69,7 +68,7 @@ export class Session {
     } catch (thrown) {
       if (abort.signal.aborted) return undefined;
       // Nothing answers any more after these.
-      if (isGone(thrown) && this.engine === engine) this.unload();
+      if (isGone(thrown)) await this.recover(engine);
       throw thrown;
     } finally {
       if (this.working === abort) this.working = undefined;
@@ -80,6 +79,28 @@ export class Session {
   /** Ends the work that runs. */
   stop(): void {
     this.working?.abort();
+  }
+
+  /** Ends the work that runs, also such as cannot be asked to end: the model is loaded again. */
+  async restart(): Promise<void> {
+    this.stop();
+    if (this.engine) await this.recover(this.engine);
+  }
+
+  /** Loads the model again, so that a conversation can go on; where that fails there is none. */
+  private async recover(engine: Engine): Promise<void> {
+    if (this.engine !== engine || this.loading) return;
+    const abort = (this.loading = new AbortController());
+    this.changed();
+    try {
+      await engine.recover({ signal: abort.signal, onProgress: this.onProgress });
+    } catch {
+      // Why it was lost is told by who asked; that it is gone shows.
+      if (this.engine === engine) this.unload();
+    } finally {
+      if (this.loading === abort) this.loading = undefined;
+      this.changed();
+    }
   }
 
   private changed(): void {

@@ -1,5 +1,8 @@
 /** The settings as a dialog, made from their table. */
+import { forget } from "../src/index.js";
 import { button, byId, make, part } from "./dom.js";
+import { complain } from "./problems.js";
+import type { Session } from "./session.js";
 import { BY_DRAFT_MODEL, FIELDS, type Field, type Key, type Option, type Settings } from "./settings.js";
 
 const GROUPS: readonly { title: string; keys: readonly Key[]; note?: string }[] = [
@@ -8,15 +11,22 @@ const GROUPS: readonly { title: string; keys: readonly Key[]; note?: string }[] 
     keys: ["drafters", "length", "num_speculative_tokens", "accept"],
     note: "Used where guessing ahead is set to Custom.",
   },
-  { title: "Answers", keys: ["max_tokens", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed"] },
-  { title: "Running the model", keys: ["device", "arithmetic", "context"], note: "Takes effect when a model is loaded." },
+  {
+    title: "Answers",
+    keys: ["max_tokens", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "context_overflow"],
+  },
+  {
+    title: "Running the model",
+    keys: ["device", "arithmetic", "context", "remember"],
+    note: "Takes effect when a model is loaded.",
+  },
 ];
 
 /** Shows a value in its control. */
 type Show = (value: unknown) => void;
 
 /** Fills the dialog and keeps it and the settings in step. */
-export function startSettings(settings: Settings): void {
+export function startSettings(settings: Settings, session: Session): void {
   const dialog = byId("settings", HTMLDialogElement);
   const shows = new Map<Key, Show>();
   for (const { title, keys, note } of GROUPS) {
@@ -40,11 +50,23 @@ export function startSettings(settings: Settings): void {
   refresh();
   button("open-settings").addEventListener("click", () => dialog.showModal());
   button("close-settings").addEventListener("click", () => dialog.close());
+  button("forget").addEventListener("click", () => void forgetAll(session));
   button("reset-settings").addEventListener("click", () => settings.reset());
   // A press outside the dialog is on its backdrop, which is the dialog itself.
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
+}
+
+/** Forgets what answers have taught, in the engine and in what is kept. */
+async function forgetAll({ engine }: Session): Promise<void> {
+  try {
+    await Promise.all([forget(), engine?.forget()]);
+    button("forget").textContent = "Forgotten";
+    setTimeout(() => (button("forget").textContent = "Forget what was learned"), 2000);
+  } catch (thrown) {
+    complain(thrown);
+  }
 }
 
 /** The switch beside the conversation. */

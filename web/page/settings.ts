@@ -123,6 +123,29 @@ export const FIELDS = {
     step: 1,
     initial: 0,
   },
+  context_overflow: {
+    kind: "choice",
+    label: "Conversations that get too long",
+    options: [
+      { value: "slide", label: "go on", about: "The oldest messages are left out, and you are told." },
+      { value: "error", label: "end", about: "You are told, and can begin a new one." },
+    ],
+    initial: "slide",
+  },
+  remember: {
+    kind: "choice",
+    label: "What answers teach the guessing",
+    load: true,
+    options: [
+      { value: "visit", label: "is for this visit", about: "It goes with the page." },
+      {
+        value: "keep",
+        label: "is kept in this browser",
+        about: "It never leaves this device. It is as private as the answers.",
+      },
+    ],
+    initial: "visit",
+  },
   device: {
     kind: "choice",
     label: "Device",
@@ -291,11 +314,12 @@ export function sampling(values: Values): Omit<ChatCompletionRequest, "messages"
 }
 
 /** The part of a load that is set. */
-export function loading(values: Values): Pick<LoadOptions, "device" | "arithmetic" | "context"> {
-  const { device, arithmetic, context } = values;
+export function loading(values: Values): Pick<LoadOptions, "device" | "arithmetic" | "context" | "remember"> {
+  const { device, arithmetic, context, remember } = values;
   return {
     device: device === "gpu" || device === "cpu" ? device : "auto",
     ...((arithmetic === "f32" || arithmetic === "q8") && { arithmetic }),
     ...(context !== null && { context }),
+    remember: remember === "keep",
   };
 }
