@@ -205,7 +205,7 @@ pub enum Error {
         reason: String,
     },
     /// The device went away; a new load works.
-    #[error("the GPU device was lost: {reason}; load the model again to go on")]
+    #[error("the GPU device was lost: {reason}; load the model again to go on (in JavaScript engine.recover() does)")]
     DeviceLost {
         /// What the driver said.
         reason: String,

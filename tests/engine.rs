@@ -8,7 +8,7 @@ mod gguf;
 use engine::{bytes, load, request, run};
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
 use foredraft::error::Error;
-use foredraft::generation::{Prompt, Request};
+use foredraft::generation::{ContextOverflow, Prompt, Request};
 use foredraft::sampling::SamplingParams;
 use foredraft::summary::{Event, FinishReason};
 use foredraft::weights::format::Format;
@@ -283,4 +283,101 @@ fn a_model_that_does_not_fit_is_refused_with_its_plan() {
     let error = load_error(options);
     assert_eq!(error.code(), "out_of_memory", "{error}");
     assert!(error.to_string().contains("KV of 16777216 tokens"), "{error}");
+}
+
+#[test]
+fn logprobs_are_those_of_the_target_with_and_without_drafts() {
+    let engine = tiny();
+    let ask = |speculation: &str, temperature: f32| {
+        let mut asked = request(text("hello hello hello"), 24);
+        asked.logprobs = Some(2);
+        asked.sampling.temperature = temperature;
+        asked.speculation = Some(speculation.parse().expect("valid"));
+        let mut generation = engine.generate(asked);
+        let mut pieces = Vec::new();
+        loop {
+            match block_on(generation.next()).expect("an event").expect("no error") {
+                Event::Chunk(chunk) => pieces.extend(chunk.tokens),
+                Event::Done(summary) => return (pieces, summary),
+            }
+        }
+    };
+    let mut accepted = 0;
+    for temperature in [0.0, 1.0] {
+        let (plain, _) = ask("off", temperature);
+        let (drafted, summary) = ask("drafter=ngram,length=fixed,num_speculative_tokens=4", temperature);
+        accepted += summary.speculation.accepted;
+        assert_eq!(plain.len(), drafted.len());
+        for (plain, drafted) in plain.iter().zip(&drafted) {
+            assert_eq!((plain.id, &plain.logprob), (drafted.id, &drafted.logprob));
+            let logprob = plain.logprob.as_ref().expect("it was asked for");
+            assert_eq!((logprob.chosen.id, logprob.top.len()), (plain.id, 2));
+            assert!(logprob.chosen.logprob <= 0.0 && logprob.top[0].logprob >= logprob.chosen.logprob);
+            if temperature == 0.0 {
+                assert_eq!(logprob.top[0], logprob.chosen, "greedy takes the likeliest");
+            }
+        }
+    }
+    assert!(accepted > 0, "a draft was accepted");
+    assert!(run(engine.generate(request(text("hello"), 2))).tokens.len() == 2);
+}
+
+#[test]
+fn logprobs_that_would_not_be_true_are_refused() {
+    let engine = tiny();
+    let refused = |speculation: &str, top: usize| {
+        let mut asked = request(text("hello"), 4);
+        asked.logprobs = Some(top);
+        asked.speculation = Some(speculation.parse().expect("valid"));
+        generate_error(&engine, asked)
+    };
+    assert_eq!(refused("off", 9).to_string(), "top_logprobs is 9, expected 0 to 8");
+    let error = refused("drafter=ngram,accept=typical", 1);
+    assert!(error.code() == "bad_option" && error.to_string().contains("accept=match"), "{error}");
+}
+
+#[test]
+fn a_conversation_that_does_not_fit_is_refused_or_slides() {
+    let engine = tiny();
+    let mut messages = vec![serde_json::json!({ "role": "system", "content": "sys" })];
+    for turn in 0..12 {
+        messages.push(serde_json::json!({ "role": "user", "content": format!("question {turn:02}") }));
+        messages.push(serde_json::json!({ "role": "assistant", "content": "answer" }));
+    }
+    messages.push(serde_json::json!({ "role": "user", "content": "and now?" }));
+    let mut asked = request(Prompt::Messages(messages.clone().into()), 8);
+    let error = generate_error(&engine, asked.clone());
+    assert!(matches!(error, Error::PromptTooLong { context_tokens: 128, .. }), "{error}");
+    asked.context_overflow = ContextOverflow::Slide;
+    let summary = run(engine.generate(asked));
+    let dropped = summary.dropped_messages;
+    assert!(dropped > 0 && dropped.is_multiple_of(2), "{dropped} messages went");
+    assert!(summary.usage.prompt_tokens + 8 <= 129, "{} tokens leave room for an answer", summary.usage.prompt_tokens);
+    let mut kept = vec![messages[0].clone()];
+    kept.extend_from_slice(&messages[1 + dropped..]);
+    let same = run(tiny().generate(request(Prompt::Messages(kept.into()), 8)));
+    assert_eq!(summary.tokens, same.tokens, "the system message and the last turns are what is left");
+    let mut raw = request(text("hello"), 4);
+    raw.context_overflow = ContextOverflow::Slide;
+    assert_eq!(generate_error(&engine, raw).code(), "bad_option");
+}
+
+#[test]
+fn tools_need_a_template_that_knows_them() {
+    let tools = serde_json::json!([{ "type": "function", "function": { "name": "weather" } }]);
+    let mut asked = request(Prompt::Messages(serde_json::json!([{ "role": "user", "content": "hi" }])), 2);
+    asked.tools = Some(tools);
+    let error = generate_error(&tiny(), asked.clone());
+    assert!(error.code() == "bad_option" && error.to_string().contains("template"), "{error}");
+    let template = "{{ messages[0].content }}{% for t in tools %}{{ t.function.name }}{% endfor %}";
+    let engine = load(options(with("tokenizer.chat_template", Some(Value::String(template.to_owned())))));
+    let usage = run(engine.generate(asked)).usage;
+    assert_eq!(usage.prompt_tokens, "hiweather".len() - 1, "the template has written them; \"th\" is one token");
+}
+
+#[test]
+fn memory_is_counted_by_purpose() {
+    let memory = tiny().memory();
+    assert!(memory.weights_bytes > 0 && memory.kv_bytes > 0 && memory.scratch_bytes > 0);
+    assert_eq!(memory.weights_bytes + memory.kv_bytes + memory.scratch_bytes, memory.allocated_bytes);
 }

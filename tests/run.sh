@@ -4,7 +4,8 @@
 #
 #   bash tests/run.sh [--full] [--only rust|browser]
 #
-#   --full   the long versions of the tests too: all prompts, more tokens (FOREDRAFT_TEST_FULL=1)
+#   --full   the long versions of the tests too: all prompts, more tokens (FOREDRAFT_TEST_FULL=1), and applications built by
+#            Vite and webpack, which are fetched
 #   --only   one half: `rust` is checks and native tests, `browser` the wasm build and the browser tests
 #
 # CARGO_TARGET_DIR and FOREDRAFT_TEST_MODELS are honoured. With CI=true nothing may be skipped: a skipped test is a failure.
@@ -205,6 +206,8 @@ run_browser() {
   fi
   if [ "$only" = browser ]; then part "test models" count_check setup_models; fi
   part "web tests" count_node npm --prefix web test
+  # Fetches bundlers from the registry, which nothing else needs.
+  if [ -n "${FOREDRAFT_TEST_FULL:-}" ]; then part "bundlers" count_node node --test tests/bundlers/bundlers.test.mjs; fi
 }
 
 if [ "$only" = rust ]; then setup "set up for Rust" setup_for_rust; else setup "set up" setup_for_all; fi

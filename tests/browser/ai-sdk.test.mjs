@@ -85,32 +85,38 @@ for (const name of browserNames) {
     let browser;
     let server;
 
-    before(async () => {
-      const bundle = await build({
-        stdin: { contents: PAGE, resolveDir: path.join(root, "web"), loader: "js" },
-        bundle: true,
-        write: false,
-        format: "esm",
-        target: "es2022",
-        external: ["foredraft", "foredraft/ai-sdk"],
-        define: { "process.env.NODE_ENV": '"production"' },
-        logLevel: "error",
-      });
-      const imports = { foredraft: "/pkg/index.js", "foredraft/ai-sdk": "/pkg/ai-sdk.js" };
-      const files = {
-        "/": ["text/html", `<!doctype html><script type="importmap">${JSON.stringify({ imports })}</script><script type="module" src="/app.js"></script>`],
-        "/app.js": ["text/javascript", bundle.outputFiles[0].text],
-        "/scripted.gguf": ["application/octet-stream", scriptedModel({ scripts: SCRIPTS, template: TEMPLATE, context: 512 })],
-      };
-      const special = (_, response, pathname) => {
-        if (!files[pathname]) return false;
-        const [type, body] = files[pathname];
-        response.writeHead(200, { "Content-Type": type }).end(body);
-        return true;
-      };
-      server = await serve({ folders: mounts(), special });
-      browser = await launch(name);
-    }, { timeout: 2 * MINUTE });
+    before(
+      async () => {
+        const bundle = await build({
+          stdin: { contents: PAGE, resolveDir: path.join(root, "web"), loader: "js" },
+          bundle: true,
+          write: false,
+          format: "esm",
+          target: "es2022",
+          external: ["foredraft", "foredraft/ai-sdk"],
+          define: { "process.env.NODE_ENV": '"production"' },
+          logLevel: "error",
+        });
+        const imports = { foredraft: "/pkg/index.js", "foredraft/ai-sdk": "/pkg/ai-sdk.js" };
+        const files = {
+          "/": [
+            "text/html",
+            `<!doctype html><script type="importmap">${JSON.stringify({ imports })}</script><script type="module" src="/app.js"></script>`,
+          ],
+          "/app.js": ["text/javascript", bundle.outputFiles[0].text],
+          "/scripted.gguf": ["application/octet-stream", scriptedModel({ scripts: SCRIPTS, template: TEMPLATE, context: 512 })],
+        };
+        const special = (_, response, pathname) => {
+          if (!files[pathname]) return false;
+          const [type, body] = files[pathname];
+          response.writeHead(200, { "Content-Type": type }).end(body);
+          return true;
+        };
+        server = await serve({ folders: mounts(), special });
+        browser = await launch(name);
+      },
+      { timeout: 2 * MINUTE },
+    );
     after(async () => {
       await browser?.close();
       await server?.close();
@@ -133,7 +139,10 @@ for (const name of browserNames) {
       assert.equal(finishReason, "stop");
       assert.equal(usage.outputTokens, 3);
       assert.ok(usage.inputTokens > 0);
-      assert.deepEqual(warnings.map(({ feature }) => feature), ["reasoning"]);
+      assert.deepEqual(
+        warnings.map(({ feature }) => feature),
+        ["reasoning"],
+      );
       assert.equal(speculation.active, false);
       assert.equal(stopped, "It rains");
       assert.deepEqual(short, ["It", "length"]);

@@ -22,7 +22,12 @@ import { foredraft, type ForedraftSettings } from "foredraft/ai-sdk";
 import { Engine as OwnEngine } from "foredraft/worker";
 import type { LanguageModelV4 } from "@ai-sdk/provider";
 
-const sources: ModelSource[] = ["/model.gguf", new URL("https://example.com/model.gguf"), new Blob(), new ReadableStream<Uint8Array>()];
+const sources: ModelSource[] = [
+  "/model.gguf",
+  new URL("https://example.com/model.gguf"),
+  new Blob(),
+  new ReadableStream<Uint8Array>(),
+];
 const speculations: Speculation[] = [
   "off",
   "auto",
@@ -79,7 +84,8 @@ export async function ask(engine: Engine): Promise<string> {
   const likeliest: number | undefined = logprobs?.content[0]?.top_logprobs[0]?.logprob;
   const usage: Usage = whole.usage;
   const kept: number = usage.prompt_tokens_details.cached_tokens + usage.completion_tokens_details.accepted_prediction_tokens;
-  if (finish_reason === "tool_calls") console.log(calls[0]?.function.arguments, likeliest, kept, whole.timings.tokens_per_second);
+  if (finish_reason === "tool_calls")
+    console.log(calls[0]?.function.arguments, likeliest, kept, whole.timings.tokens_per_second);
 
   const stream: CompletionStream<ChatCompletionChunk> = await engine.chat.completions.create(
     { messages, stream: true, stream_options: { include_usage: true } },

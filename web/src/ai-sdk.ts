@@ -40,10 +40,7 @@ export type ForedraftSettings = Pick<
  * `providerMetadata.foredraft`. What the engine cannot do (JSON by a schema, a forced tool call, files in a prompt) is an error,
  * not a worse answer.
  */
-export function foredraft(
-  engine: Pick<ModelEngine, "chat" | "model">,
-  settings: ForedraftSettings = {},
-): LanguageModelV4 {
+export function foredraft(engine: Pick<ModelEngine, "chat" | "model">, settings: ForedraftSettings = {}): LanguageModelV4 {
   return {
     specificationVersion: "v4",
     provider: "foredraft",

@@ -15,12 +15,21 @@ import type {
   FinishReason,
   RequestOptions,
 } from "./openai.js";
-import type { EngineInfo, GenerateArgs, GenerateChunk, LoadArgs, LoadProgress, MemoryUse, Remembered, WirePiece } from "./protocol.js";
+import type {
+  EngineInfo,
+  GenerateArgs,
+  GenerateChunk,
+  LoadArgs,
+  LoadProgress,
+  MemoryUse,
+  Remembered,
+  WirePiece,
+} from "./protocol.js";
 import { chatArgs, number, refused, textArgs } from "./request.js";
 import { chatShape, textShape, type AnswerHead, type Shape } from "./shapes.js";
 import type { Speculation } from "./speculation.js";
 import { CompletionStream } from "./stream.js";
-import { ToolCallReader } from "./tools.js";
+import { ToolCallReader, namesOf } from "./tools.js";
 
 /** Where the package's own files are, if a bundler or a CDN has moved them. */
 export interface Assets {
@@ -88,10 +97,8 @@ export class ModelEngine {
     private readonly start: Start,
     private readonly options: LoadOptions,
   ) {
-    const chat = (request: ChatCompletionRequest, options?: RequestOptions) => {
-      const tools = new Set(request.tool_choice === "none" ? [] : request.tools?.map(({ function: { name } }) => name));
-      return this.create(request, () => chatArgs(request, this.model), chatShape, options, tools);
-    };
+    const chat = (request: ChatCompletionRequest, options?: RequestOptions) =>
+      this.create(request, () => chatArgs(request, this.model), chatShape, options);
     const text = (request: CompletionRequest, options?: RequestOptions) =>
       this.create(request, () => textArgs(request, this.model), textShape, options);
     // One implementation serves both overloads; which one it is hangs on `stream`.
@@ -123,7 +130,10 @@ export class ModelEngine {
    * Measures speculation against plain decoding, in turn, on this device. Requests wait until it is done; {@link unload}
    * ends it early. Fails with `mismatch` where a text is not the one of plain decoding.
    */
-  async bench(suite: BenchSuite, options: BenchSettings & { onProgress?: (progress: BenchProgress) => void } = {}): Promise<BenchReport> {
+  async bench(
+    suite: BenchSuite,
+    options: BenchSettings & { onProgress?: (progress: BenchProgress) => void } = {},
+  ): Promise<BenchReport> {
     const { onProgress, ...settings } = options;
     return this.now.client.call("bench", { suite, options: settings }, { ...(onProgress && { onEvent: onProgress }) });
   }
@@ -169,8 +179,8 @@ export class ModelEngine {
       if (started.wasm !== undefined) args.wasm = started.wasm;
       signal?.addEventListener("abort", abort, { once: true });
       const info = await client.call("load", args, { transfer, ...(onProgress && { onEvent: onProgress }) });
+      if (this.unloaded) throw wasUnloaded();
       this.loaded = { client, info };
-      if (this.unloaded) client.close(wasUnloaded());
     } catch (thrown) {
       const error = ForedraftError.from(thrown, "worker_failed");
       client?.close(error);
@@ -185,7 +195,10 @@ export class ModelEngine {
     if (this.unloaded) throw wasUnloaded();
     const { model, draftModel } = this.options;
     if (model instanceof ReadableStream || draftModel instanceof ReadableStream) {
-      throw new ForedraftError("bad_option", "the model came as a stream, which is read once: load it again with a new one, or from a URL or a file");
+      throw new ForedraftError(
+        "bad_option",
+        "the model came as a stream, which is read once: load it again with a new one, or from a URL or a file",
+      );
     }
     this.now.client.close(new ForedraftError("unloaded", "the engine is being loaded again"));
     await this.open(options);
@@ -201,7 +214,6 @@ export class ModelEngine {
     argsOf: () => GenerateArgs,
     shape: Shape<Chunk, Answer>,
     options?: RequestOptions,
-    tools: ReadonlySet<string> = new Set(),
   ): Promise<CompletionStream<Chunk> | Answer> {
     const signals = [request.signal, options?.signal].filter((signal) => signal != null);
     const fired = signals.find((signal) => signal.aborted);
@@ -213,6 +225,7 @@ export class ModelEngine {
 
     const head: AnswerHead = { id: `cmpl-${randomId()}`, created: Math.floor(Date.now() / 1000), model: this.model };
     const stream = new CompletionStream<Chunk>(abort);
+    const tools = namesOf(args.tools);
     const reader = tools.size > 0 ? new ToolCallReader(tools) : undefined;
     const whole: { text: string; tokens: WirePiece[] } = { text: "", tokens: [] };
     let begun = () => {};
@@ -276,7 +289,11 @@ export function checkShadersOf(start: Start, options: { pipelines?: boolean }, a
   return once(start, assets, (client, wasm) => client.call("checkShaders", { ...options, ...wasm }));
 }
 
-async function once<T>(start: Start, assets: Assets | undefined, ask: (client: Client, wasm: { wasm?: string }) => Promise<T>): Promise<T> {
+async function once<T>(
+  start: Start,
+  assets: Assets | undefined,
+  ask: (client: Client, wasm: { wasm?: string }) => Promise<T>,
+): Promise<T> {
   const { client, wasm } = start(assets);
   try {
     return await ask(client, wasm === undefined ? {} : { wasm });
@@ -311,7 +328,12 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
   if (context !== undefined) args.context = context;
   if (options.speculation !== undefined) args.speculation = options.speculation;
   const { usual, least, most } = REMEMBER_BYTES;
-  const remember = typeof options.remember === "object" ? number("remember.bytes", options.remember.bytes) : options.remember ? usual : undefined;
+  const remember =
+    typeof options.remember === "object"
+      ? number("remember.bytes", options.remember.bytes)
+      : options.remember
+        ? usual
+        : undefined;
   if (remember !== undefined && (remember < least || remember > most)) {
     throw refused("remember.bytes", remember, `${least} to ${most}`);
   }

@@ -74,7 +74,12 @@ export class EngineHost {
         return this.post({ id, kind: "result", of: "devices", result: JSON.parse(await devices()) });
       case "checkShaders":
         await start(ask.args.wasm);
-        return this.post({ id, kind: "result", of: "checkShaders", result: JSON.parse(await checkShaders(ask.args.pipelines ?? false)) });
+        return this.post({
+          id,
+          kind: "result",
+          of: "checkShaders",
+          result: JSON.parse(await checkShaders(ask.args.pipelines ?? false)),
+        });
     }
   }
 
@@ -84,7 +89,7 @@ export class EngineHost {
     try {
       await start(args.wasm);
       for (const ref of args.draftModel ? [args.model, args.draftModel] : [args.model]) {
-        sources.push(new Remembering(await open(ref)));
+        sources.push(new Remembering(await open(ref), () => this.closed));
       }
       const [model, draft] = sources;
       const { device, arithmetic, context, speculation } = args;
@@ -99,7 +104,7 @@ export class EngineHost {
       const remember = await this.recall(engine, tokenizer, args.remember);
       if (this.closed) {
         engine.free();
-        throw new ForedraftError("unloaded", "the engine was unloaded while it was loading");
+        throw wasUnloaded();
       }
       this.engine = engine;
       return { ...info, remember };
@@ -122,7 +127,7 @@ export class EngineHost {
   }
 
   private loaded(): Engine {
-    if (!this.engine || this.closed) throw new ForedraftError("unloaded", "no model is loaded");
+    if (!this.engine || this.closed) throw wasUnloaded();
     return this.engine;
   }
 
@@ -261,11 +266,19 @@ function openPort(port: MessagePort, name: string): ByteSource {
   return new StreamSource(name, undefined, pull, () => port.postMessage("cancel"));
 }
 
+function wasUnloaded(): ForedraftError {
+  return new ForedraftError("unloaded", "no model is loaded: the engine was unloaded, or its load was given up");
+}
+
 /** A source that keeps its own error: the engine only passes on its words. */
 class Remembering implements ByteSource {
   failure: ForedraftError | undefined;
 
-  constructor(private readonly inner: ByteSource) {}
+  /** `closed` ends a load that nobody waits for any more. */
+  constructor(
+    private readonly inner: ByteSource,
+    private readonly closed: () => boolean,
+  ) {}
 
   get name(): string {
     return this.inner.name;
@@ -277,6 +290,7 @@ class Remembering implements ByteSource {
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     try {
+      if (this.closed()) throw wasUnloaded();
       return await this.inner.read(offset, length);
     } catch (thrown) {
       this.failure = ForedraftError.from(thrown, "io");

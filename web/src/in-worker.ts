@@ -56,7 +56,11 @@ function isForeign(script: string): boolean {
 function foreign(script: string): Connect {
   const shim = URL.createObjectURL(new Blob([`import ${JSON.stringify(script)};`], { type: "text/javascript" }));
   const hint = `its script ${script} could not be loaded: it must allow cross-origin use (CORS), and a content security policy must allow worker-src blob: and the script's origin`;
-  return through(() => new Worker(shim, { type: "module", name: "foredraft" }), hint, () => URL.revokeObjectURL(shim));
+  return through(
+    () => new Worker(shim, { type: "module", name: "foredraft" }),
+    hint,
+    () => URL.revokeObjectURL(shim),
+  );
 }
 
 /** A link through a worker; `settled` is called once its script has run or failed. */
@@ -77,7 +81,8 @@ function through(start: () => Worker, hint?: string, settled: () => void = () =>
     worker.onmessageerror = () => fail(new ForedraftError("worker_failed", "a message from the worker could not be read"));
     worker.onerror = (event) => {
       settled();
-      const why = event.message || (hint ?? "its script could not be loaded (check the worker's address and content security policy)");
+      const why =
+        event.message || (hint ?? "its script could not be loaded (check the worker's address and content security policy)");
       fail(new ForedraftError("worker_failed", `the worker failed: ${why}`));
     };
     return { post: (ask, transfer) => worker.postMessage(ask, transfer), end: () => worker.terminate() };

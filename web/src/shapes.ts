@@ -43,7 +43,12 @@ export interface Shape<Chunk, Answer> {
 }
 
 const plain = (tokens: WirePiece[]) => tokens.map(({ logprob: _, ...piece }) => piece);
-const figures = ({ timings, speculation, device, dropped_messages }: Summary) => ({ timings, speculation, device, dropped_messages });
+const figures = ({ timings, speculation, device, dropped_messages }: Summary) => ({
+  timings,
+  speculation,
+  device,
+  dropped_messages,
+});
 const extra = ({ tokens, rejected, summary }: Piece): ChunkExtra => ({
   tokens: plain(tokens),
   ...(rejected && { rejected }),
@@ -55,7 +60,9 @@ const likelihood = ({ token, logprob, bytes }: WireLogprob): TokenLogprob => ({ 
 function chatLogprobs({ tokens }: Piece): { logprobs?: ChatLogprobs } {
   const told = tokens.flatMap(({ logprob }) => logprob ?? []);
   if (told.length === 0) return {};
-  return { logprobs: { content: told.map(({ chosen, top }) => ({ ...likelihood(chosen), top_logprobs: top.map(likelihood) })) } };
+  return {
+    logprobs: { content: told.map(({ chosen, top }) => ({ ...likelihood(chosen), top_logprobs: top.map(likelihood) })) },
+  };
 }
 
 function textLogprobs({ tokens, offset }: Piece): { logprobs?: CompletionLogprobs } {

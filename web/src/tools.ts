@@ -4,6 +4,13 @@ import type { ToolCall } from "./openai.js";
 const OPEN = "<tool_call>";
 const CLOSE = "</tool_call>";
 
+/** Names of the tools that were offered; the engine says what is wrong with a list that is none. */
+export function namesOf(tools: unknown): Set<string> {
+  const list: unknown[] = Array.isArray(tools) ? tools : [];
+  const names = list.map((tool) => record(record(tool)?.["function"])?.["name"]);
+  return new Set(names.filter((name) => typeof name === "string"));
+}
+
 /** Looks for calls in a text that comes in pieces; holds back what may be one. */
 export class ToolCallReader {
   private held = "";
@@ -36,7 +43,10 @@ export class ToolCallReader {
   }
 
   private tagged(): ToolCall[] | undefined {
-    const bodies = this.held.split(OPEN).slice(1).map((part) => part.split(CLOSE, 1)[0] ?? "");
+    const bodies = this.held
+      .split(OPEN)
+      .slice(1)
+      .map((part) => part.split(CLOSE, 1)[0] ?? "");
     const calls = bodies.map((body) => this.call(parse(body)));
     return calls.every((call) => call !== undefined) ? calls : undefined;
   }
