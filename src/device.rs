@@ -26,6 +26,8 @@ pub(crate) struct Device {
     /// The same executor, where it is a GPU.
     pub(crate) gpu: Option<Rc<GpuExecutor>>,
     pub(crate) reason: String,
+    /// What the self-test found, where it is a GPU.
+    pub(crate) self_test: Option<SelfTestReport>,
 }
 
 impl Device {
@@ -37,13 +39,14 @@ impl Device {
     ) -> Result<Device> {
         let tested = async |adapter| {
             let gpu = GpuExecutor::request_with(adapter, arithmetic, None).await?;
-            gpu.self_test(layouts).await?;
-            Ok::<_, crate::error::Error>(Rc::new(gpu))
+            let report = gpu.self_test(layouts).await?;
+            Ok::<_, crate::error::Error>((Rc::new(gpu), report))
         };
-        let on_gpu = |gpu: Rc<GpuExecutor>, reason: &str| Device {
+        let on_gpu = |(gpu, report): (Rc<GpuExecutor>, SelfTestReport), reason: &str| Device {
             executor: Rc::clone(&gpu) as Rc<dyn Executor>,
             gpu: Some(gpu),
             reason: reason.to_owned(),
+            self_test: Some(report),
         };
         match choice {
             DeviceChoice::Cpu => Ok(Device::cpu(arithmetic, "asked for".to_owned())),
@@ -57,7 +60,7 @@ impl Device {
 
     fn cpu(arithmetic: Option<Arithmetic>, reason: String) -> Device {
         let executor = arithmetic.map_or_else(CpuExecutor::default, CpuExecutor::with);
-        Device { executor: Rc::new(executor), gpu: None, reason }
+        Device { executor: Rc::new(executor), gpu: None, reason, self_test: None }
     }
 }
 

@@ -164,18 +164,11 @@ impl Engine {
             Some(source) => Some(Opened::open(source.as_mut(), progress).await?),
             None => None,
         };
-        let tokenizer = Tokenizer::from_metadata(&target.gguf.metadata)?;
-        let template = ChatTemplate::from_metadata(&target.gguf.metadata)?;
-        if let Some(draft) = &draft {
-            same_vocabulary(&tokenizer, &target.gguf, &draft.gguf)?;
-        }
+        let checked = Checked::of(&target.gguf, draft.as_ref().map(|draft| &draft.gguf), context)?;
+        let Checked { tokenizer, template, context, plans, layouts } = checked;
         speculation.drafters(draft.is_some())?;
-        let context = wanted_context(&target.gguf, context)?;
-        let files: Vec<&Gguf> = std::iter::once(&target.gguf).chain(draft.as_ref().map(|draft| &draft.gguf)).collect();
-        let plans = files.iter().map(|gguf| MemoryPlan::of(gguf, context)).collect::<Result<Vec<_>>>()?;
-        let layouts: BTreeSet<Layout> = files.iter().flat_map(|gguf| gguf.layouts()).collect();
         progress(&Progress { stage: "device", file: target.file.clone(), loaded_bytes: 0, total_bytes: 0 });
-        let device = Device::open(device, arithmetic, &layouts.into_iter().collect::<Vec<_>>()).await?;
+        let device = Device::open(device, arithmetic, &layouts).await?;
         let executor = device.executor.as_ref();
         MemoryPlan::check(&plans, executor)?;
         let name = target.model_name();
@@ -311,6 +304,33 @@ impl Engine {
     /// The draft model, for tools and tests.
     pub fn draft(&self) -> Option<&Rc<Model>> {
         self.core.draft.as_ref()
+    }
+}
+
+/// What headers tell of models that can run together.
+pub(crate) struct Checked {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) context: usize,
+    /// Of the target, then of the draft model.
+    pub(crate) plans: Vec<MemoryPlan>,
+    /// Of all matrices.
+    pub(crate) layouts: Vec<Layout>,
+}
+
+impl Checked {
+    /// Refuses whatever can be known to be wrong before a weight is read.
+    pub(crate) fn of(target: &Gguf, draft: Option<&Gguf>, context: Option<usize>) -> Result<Checked> {
+        let tokenizer = Tokenizer::from_metadata(&target.metadata)?;
+        let template = ChatTemplate::from_metadata(&target.metadata)?;
+        if let Some(draft) = draft {
+            same_vocabulary(&tokenizer, target, draft)?;
+        }
+        let context = wanted_context(target, context)?;
+        let files = || std::iter::once(target).chain(draft);
+        let plans = files().map(|gguf| MemoryPlan::of(gguf, context)).collect::<Result<Vec<_>>>()?;
+        let layouts: BTreeSet<Layout> = files().flat_map(Gguf::layouts).collect();
+        Ok(Checked { tokenizer, template, context, plans, layouts: layouts.into_iter().collect() })
     }
 }
 

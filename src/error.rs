@@ -262,7 +262,7 @@ impl Error {
             Error::StorageFull { .. } => "storage_full",
             Error::Download { .. } => "download_failed",
             Error::NoSource { .. } => "no_source",
-            Error::HashMismatch { .. } => "hash_mismatch",
+            Error::HashMismatch { .. } => "checksum_mismatch",
             Error::UnknownModel { .. } => "unknown_model",
             Error::NotGguf { .. } => "not_gguf",
             Error::Truncated { .. } => "truncated",

@@ -15,6 +15,7 @@ pub mod gpu;
 pub mod model;
 pub mod perplexity;
 pub mod plan;
+pub mod probe;
 pub mod runtime;
 pub mod sampling;
 pub mod session;

@@ -9,14 +9,16 @@ use crate::generation::{self, CancelHandle, ContextOverflow, Prompt, Request};
 use crate::gpu::{AdapterChoice, GpuExecutor};
 use crate::plan::Arithmetic;
 use crate::plan::Executor;
+use crate::probe::ProbeOptions;
 use crate::runtime::now_ms;
 use crate::sampling::SamplingParams;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::drafters::suffix_store::STORE_TOKENS;
-use crate::store::ByteSource;
 use crate::store::web::{JsByteSource, JsSource};
+use crate::store::{ByteSource, hex};
 use serde::Deserialize;
 use serde_json::json;
+use sha2::Digest;
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
@@ -93,10 +95,22 @@ impl Default for WebBench {
     }
 }
 
-/// What there is to run on, tested: JSON as of `foredraft devices --json`.
+/// What a load would find, by the headers of its models: JSON of [`crate::probe::Probe`]. `options` is JSON `{device?,
+/// arithmetic?, context?}`.
 #[wasm_bindgen]
-pub async fn devices() -> Result<String, JsValue> {
-    Ok(json!(crate::device::devices().await.map_err(thrown)?).to_string())
+pub async fn probe(
+    model: Option<JsByteSource>,
+    draft_model: Option<JsByteSource>,
+    options: String,
+) -> Result<String, JsValue> {
+    let WebLoadOptions { device, arithmetic, context, .. } = parse("probe options", &options).map_err(thrown)?;
+    let (model, draft_model) = (model.map(source), draft_model.map(source));
+    let options = ProbeOptions { model, draft_model, device, arithmetic, context };
+    Ok(json!(crate::probe::probe(options).await.map_err(thrown)?).to_string())
+}
+
+fn source(object: JsByteSource) -> Box<dyn ByteSource> {
+    Box::new(JsSource::new(object))
 }
 
 /// Compiles every shader on the adapter there is, be it in software, and with `pipelines` also for its driver: JSON
@@ -107,6 +121,30 @@ pub async fn check_shaders(pipelines: bool) -> Result<String, JsValue> {
     let gpu = GpuExecutor::request(AdapterChoice::Any).await.map_err(thrown)?;
     let compiled = gpu.compile_all(pipelines).await.map_err(thrown)?;
     Ok(json!({ "device": gpu.device(), "compiled": compiled, "duration_ms": now_ms() - start }).to_string())
+}
+
+/// SHA-256 piece by piece, which WebCrypto cannot.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Sha256(sha2::Sha256);
+
+#[wasm_bindgen]
+impl Sha256 {
+    /// Of nothing so far.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Sha256 {
+        Sha256::default()
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes, in hexadecimal; what comes next begins anew.
+    pub fn finish(&mut self) -> String {
+        hex(&self.0.finalize_reset())
+    }
 }
 
 /// A loaded model.
@@ -123,7 +161,6 @@ impl Engine {
         options: String,
         #[wasm_bindgen(unchecked_param_type = "(progress: string) => void")] on_progress: js_sys::Function,
     ) -> Result<Engine, JsValue> {
-        let source = |object| Box::new(JsSource::new(object)) as Box<dyn ByteSource>;
         let options: WebLoadOptions = parse("load options", &options).map_err(thrown)?;
         let options = LoadOptions {
             model: source(model),

@@ -9,6 +9,7 @@ use engine::{bytes, load, request, run};
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
 use foredraft::error::Error;
 use foredraft::generation::{ContextOverflow, Prompt, Request};
+use foredraft::probe::{Probe, ProbeOptions, SpeedClass, probe};
 use foredraft::sampling::SamplingParams;
 use foredraft::summary::{Event, FinishReason};
 use foredraft::weights::format::Format;
@@ -380,4 +381,38 @@ fn memory_is_counted_by_purpose() {
     let memory = tiny().memory();
     assert!(memory.weights_bytes > 0 && memory.kv_bytes > 0 && memory.scratch_bytes > 0);
     assert_eq!(memory.weights_bytes + memory.kv_bytes + memory.scratch_bytes, memory.allocated_bytes);
+}
+
+fn probed(file: Vec<u8>, device: DeviceChoice, context: Option<usize>) -> foredraft::error::Result<Probe> {
+    let model = Some(bytes("tiny.gguf", file));
+    block_on(probe(ProbeOptions { model, draft_model: None, device, arithmetic: None, context }))
+}
+
+#[test]
+fn a_probe_says_what_a_load_does() {
+    let engine = tiny();
+    let found = probed(gguf::tiny_llama(), DeviceChoice::Cpu, None).unwrap();
+    assert_eq!((found.device.name, found.reason), (engine.device().name, engine.device_reason().to_owned()));
+    assert_eq!(found.fingerprint, engine.executor().fingerprint());
+    let model = found.model.expect("a plan");
+    assert_eq!((model.name.as_deref(), model.architecture.as_str()), (Some("tiny"), "llama"));
+    assert_eq!(model.memory, engine.target().memory);
+    assert!(found.problem.is_none() && found.draft_model.is_none());
+    let speed = found.speed;
+    assert!(speed.weight_bytes_per_second > 0.0);
+    assert_eq!(speed.class, speed.tokens_per_second.map(SpeedClass::of));
+
+    let too_large = probed(gguf::tiny_llama_with_context(1 << 24), DeviceChoice::Gpu, Some(1 << 24));
+    let problem = too_large.unwrap().problem.expect("what does not fit is reported");
+    assert!(problem.contains("16777216 tokens"), "{problem}");
+    let cut = gguf::tiny_llama()[..1000].to_vec();
+    assert!(matches!(probed(cut, DeviceChoice::Cpu, None), Err(Error::Truncated { .. })));
+}
+
+#[test]
+fn speed_has_a_word() {
+    for (tokens, class) in [(100.0, SpeedClass::Fast), (20.0, SpeedClass::Fast), (19.9, SpeedClass::Readable)] {
+        assert_eq!(SpeedClass::of(tokens), class);
+    }
+    assert_eq!([2.0, 1.9].map(SpeedClass::of), [SpeedClass::Slow, SpeedClass::VerySlow]);
 }

@@ -46,3 +46,8 @@ impl ByteSource for Bytes {
         Box::pin(async move { Ok(out) })
     }
 }
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

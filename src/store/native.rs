@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::store::catalog::{CatalogEntry, CatalogSource, ModelRef};
-use crate::store::{ByteSource, LocalFuture};
+use crate::store::{ByteSource, LocalFuture, hex};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -278,10 +278,6 @@ pub fn sha256_of(path: &Path) -> Result<String> {
             Err(error) => return Err(io_error(path, &error)),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -21,7 +21,7 @@ async function ask({ load, source, requests }) {
   let engine;
   try {
     const model = await sources[source ?? "url"](load.model);
-    engine = await Engine.load({ ...load, model, onProgress: (event) => progress.push(event) });
+    engine = await Engine.load({ storage: "off", ...load, model, onProgress: (event) => progress.push(event) });
     const load_ms = performance.now() - began;
     const answers = [];
     for (const request of requests) {

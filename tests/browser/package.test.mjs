@@ -123,7 +123,7 @@ describe("the npm package", { concurrency: false }, () => {
       run(process.execPath, ["--input-type=module", "--eval", script], { cwd: app }),
     );
     assert.deepEqual({ touched, grown, handles }, { touched: [], grown: 0, handles: [] });
-    const shared = ["CompletionStream", "Engine", "ForedraftError", "checkShaders", "devices", "forget"];
+    const shared = ["CompletionStream", "Engine", "ForedraftError", "checkShaders", "forget", "probe", "storage"];
     for (const name of shared) assert.ok(names[0].includes(name) && names[1].includes(name), name);
     assert.deepEqual(names[2], ["foredraft"]);
   });

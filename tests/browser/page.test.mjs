@@ -222,6 +222,18 @@ for (const name of browserNames) {
       await close(page);
     });
 
+    test("a model that came by address is kept, and can be deleted", { timeout: MINUTE }, async () => {
+      const page = await open(`${server.origin}/?model=/models/${DRAFT}&device=cpu&context=128`);
+      await page.click("#load");
+      await loaded(page);
+      await page.click("#tab-compatibility");
+      const button = `#stored button[aria-label="Delete ${DRAFT}"]`;
+      await page.waitForSelector(button, { timeout: 10_000 });
+      await page.click(button);
+      await page.waitForFunction((selector) => !document.querySelector(selector), { timeout: 10_000 }, button);
+      await close(page);
+    });
+
     test("tabs by keyboard", { timeout: MINUTE }, async () => {
       const page = await open(server.origin);
       const state = () =>
@@ -495,6 +507,7 @@ for (const name of browserNames) {
       await page.waitForSelector("#probe-done:not([hidden])", { timeout: MINUTE });
       assert.match(await text(page, "#verdict"), /^Models will run on CPU/);
       assert.match(await text(page, "#facts .fact:first-child"), /^WebGPUno.*models run on the CPU/);
+      assert.match(await text(page, "#facts .fact:nth-child(2)"), /^Speed to expect.*smollm2-135m-instruct about \d+/);
 
       const looks = [
         { look: "desktop", width: 1280, height: 860, scheme: "light" },

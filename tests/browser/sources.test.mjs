@@ -1,4 +1,4 @@
-// web/src/sources.ts by itself, in Node: every way of reading gives the bytes of the file, whatever the server does.
+// web/src/sources.ts and http.ts by themselves, in Node: every way of reading gives the bytes of the file, whatever the server does.
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { createServer } from "node:http";
@@ -18,7 +18,8 @@ let origin;
 let misbehave = () => false;
 
 before(async () => {
-  const options = { entryPoints: [path.join(web, "src/sources.ts")], bundle: true, format: "esm", write: false };
+  const stdin = { contents: 'export * from "./sources.ts"; export * from "./http.ts";', resolveDir: path.join(web, "src") };
+  const options = { stdin, bundle: true, format: "esm", write: false };
   const code = (await build(options)).outputFiles[0].text;
   sources = await import(`data:text/javascript;base64,${Buffer.from(code).toString("base64")}`);
   server = createServer((request, response) => {
@@ -139,6 +140,27 @@ test("a file that changes while it is read is refused", async (t) => {
   t.after(() => (misbehave = () => false));
   await assert.rejects(compare(source), (error) => error.code === "download_failed" && /changed/.test(error.message));
   source.close();
+});
+
+test("a tag that changes between ranges is another file too", async (t) => {
+  let tag = '"a"';
+  misbehave = (_, response, start, end) => {
+    const headers = { "Content-Range": `bytes ${start}-${end}/${FILE.length}`, ETag: tag };
+    response.writeHead(206, headers).end(FILE.subarray(start, end + 1));
+    return true;
+  };
+  t.after(() => (misbehave = () => false));
+  const source = await sources.openUrl(`${origin}/f`);
+  tag = 'W/"a"'; // weakened on the way, by compression for instance
+  await source.read(0, 5 << 20);
+  tag = '"b"';
+  const other = await sources.openUrl(`${origin}/f`, { start: 4 << 20 });
+  assert.equal(sources.difference(source.version, other.version), 'it was "a" and is now "b"');
+  tag = '"c"';
+  assert.equal(digest(await other.read(4 << 20, 100)), digest(FILE.subarray(4 << 20, (4 << 20) + 100)));
+  await assert.rejects(other.read(8 << 20, FILE.length), (error) => error.code === "download_failed" && /"b".*"c"/.test(error.message));
+  source.close();
+  other.close();
 });
 
 test("a stream that ends too soon is a dropped connection, with both numbers", async (t) => {

@@ -1,6 +1,6 @@
 // The public types, as an application uses them: this must compile against the packed package, and each line that must not is
 // marked. Nothing here runs.
-import { CompletionStream, Engine, ForedraftError, checkShaders, devices, forget } from "foredraft";
+import { CompletionStream, Engine, ForedraftError, checkShaders, forget, probe } from "foredraft";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -121,7 +121,7 @@ export async function look(engine: Engine): Promise<void> {
   await engine.forget();
   await forget();
   await engine.bench({ prompts: [{ id: "a", category: "qa", messages: [{ role: "user", content: "hi" }] }] }, { repeats: 1 });
-  const reports: unknown[] = [await devices(), await checkShaders({ pipelines: false })];
+  const reports: unknown[] = [await probe(), await checkShaders({ pipelines: false })];
   console.log(reports);
   // @ts-expect-error it is not to be changed
   engine.model = "another";

@@ -1,38 +1,10 @@
 /** What this browser and this device can do, before anything is downloaded. */
-import { checkShaders, devices, type DeviceInfo } from "../src/index.js";
+import { checkShaders, probe, type AdapterInfo, type Probe } from "../src/index.js";
+import catalog from "./catalog.json";
 import { button, copies, make, part } from "./dom.js";
 import { deviceText, fixed, size } from "./format.js";
 import { complain } from "./problems.js";
-
-/** The part of a report on devices that is shown. */
-interface Report {
-  /** What would be used, and why. */
-  device: DeviceInfo;
-  reason: string;
-  adapters: {
-    name: string;
-    kind: string;
-    software: boolean;
-    driver: string;
-    features: string[];
-    max_storage_buffer_binding_bytes: number;
-    max_buffer_bytes: number;
-    max_storage_buffers_per_stage: number;
-    max_workgroup_bytes: number;
-    max_workgroup_threads: number;
-  }[];
-  self_test: { same_bits: string[]; widest_only: string[]; largest_difference: number } | null;
-}
-
-/** Asks the package: the one place that knows by which of its functions. Also gives all that it said. */
-async function probe(): Promise<Report & { everything: unknown }> {
-  const everything = await devices();
-  const { auto, gpu, ...rest } = everything as Omit<Report, "device" | "self_test"> & {
-    auto: DeviceInfo;
-    gpu: Pick<Report, "self_test"> | null;
-  };
-  return { ...rest, device: auto, self_test: gpu?.self_test ?? null, everything };
-}
+import { showStored } from "./stored.js";
 
 /** Features that can make a GPU faster. */
 const USEFUL = [
@@ -52,7 +24,7 @@ function line(name: string, mark: Mark, text: string): HTMLElement {
 
 const has = (needed: boolean, good: string, bad: string): [Mark, string] => (needed ? ["good", good] : ["bad", bad]);
 
-function limits(adapter: Report["adapters"][number]): HTMLElement[] {
+function limits(adapter: AdapterInfo): HTMLElement[] {
   const { max_storage_buffers_per_stage: buffers, max_workgroup_bytes: shared, max_workgroup_threads: threads } = adapter;
   const enough = buffers >= 8 && shared >= 16_384 && threads >= 256;
   const found = `${buffers} storage buffers, ${shared / 1024} KiB and ${threads} threads a workgroup`;
@@ -65,7 +37,7 @@ function limits(adapter: Report["adapters"][number]): HTMLElement[] {
   ];
 }
 
-function gpuFacts(report: Report): HTMLElement[] {
+function gpuFacts(report: Probe): HTMLElement[] {
   const adapter = report.adapters[0];
   if (!adapter) return [line("WebGPU", "bad", "there is no adapter; models run on the CPU, more slowly")];
   const what = [adapter.name, adapter.driver].filter(Boolean).join(", ");
@@ -76,12 +48,24 @@ function gpuFacts(report: Report): HTMLElement[] {
     ...limits(adapter),
   ];
   const test = report.self_test;
-  if (!test) return [...facts, line("Self-test", "bad", "not passed, or not run")];
+  // An adapter in software is not used, so there is nothing to test.
+  if (!test) return adapter.software ? facts : [...facts, line("Self-test", "bad", report.reason)];
   const text =
     `${test.same_bits.length} formats compute the same bits in every width` +
     (test.widest_only.length > 0 ? `, ${test.widest_only.length} only in one, which is used throughout` : "") +
     `; largest difference to the CPU ${test.largest_difference.toExponential(1)}`;
   return [...facts, line("Self-test", test.widest_only.length > 0 ? "fair" : "good", text)];
+}
+
+/** What reading every weight once for each token allows, for the models of the catalog. */
+function speedFact({ speed }: Probe): HTMLElement {
+  const expected = catalog.map(({ name, bytes }) => {
+    const token_ms = (bytes / speed.weight_bytes_per_second) * 1000 + speed.round_trip_ms;
+    return { name, tokens: 1000 / token_ms };
+  });
+  const readable = expected.some(({ tokens }) => tokens >= 7);
+  const words = expected.map(({ name, tokens }) => `${name} about ${fixed(tokens, tokens < 10 ? 1 : 0)} tokens a second`);
+  return line("Speed to expect", readable ? "good" : "fair", `${words.join(", ")}, before guessing`);
 }
 
 /** What the page can tell of the browser itself. */
@@ -121,8 +105,8 @@ export function startCompatibility(): () => void {
       const report = await probe();
       part("verdict").textContent = `Models will run on ${deviceText(report.device)}`;
       part("verdict-reason").textContent = capital(report.reason);
-      part("facts").replaceChildren(...gpuFacts(report), ...(await browserFacts()));
-      json = `${JSON.stringify({ user_agent: navigator.userAgent, report: report.everything }, null, 2)}\n`;
+      part("facts").replaceChildren(...gpuFacts(report), speedFact(report), ...(await browserFacts()));
+      json = `${JSON.stringify({ user_agent: navigator.userAgent, report }, null, 2)}\n`;
       part("probe-done").hidden = false;
       status.textContent = "";
     } catch (thrown) {
@@ -154,6 +138,7 @@ export function startCompatibility(): () => void {
   copies(button("copy-report"), () => json);
   return () => {
     if (!begun) void look();
+    void showStored();
   };
 }
 

@@ -24,7 +24,8 @@ function chosen(): ModelSource | undefined {
   const address = input("model-url").value.trim();
   if (source === "file") return files.model;
   if (source === "url") return address === "" ? undefined : address;
-  return catalog.find((entry) => entry.name === source)?.url;
+  const entry = catalog.find(({ name }) => name === source);
+  return entry && { url: entry.url, sha256: entry.sha256 };
 }
 
 function draft(): ModelSource | undefined {
@@ -136,10 +137,14 @@ export function startModel(session: Session, settings: Settings, address: URLSea
     return session.state === "ready";
   };
 
-  session.onProgress = ({ stage, loaded, total, progress: share }) => {
+  session.onProgress = ({ stage, loaded, total, progress: share, text }) => {
     progress(bar, total > 0 ? share : undefined);
-    part("load-text").textContent =
-      stage === "device" ? "Preparing the device" : total > 0 ? `${size(loaded)} of ${size(total)}` : "Reading the model";
+    const told: Readonly<Record<string, string>> = {
+      device: "Preparing the device",
+      storage: text,
+      waiting: "Another tab downloads this model",
+    };
+    part("load-text").textContent = told[stage] ?? (total > 0 ? `${size(loaded)} of ${size(total)}` : "Reading the model");
   };
   listCatalog();
   dropAnywhere(fileField("model"));

@@ -23,6 +23,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   prompt_too_long: "Begin a new conversation, or set a longer context in the settings and load again.",
   quota_exceeded: "Free some space for this site in the browser's settings, or choose a smaller model.",
   self_test_failed: "This GPU or its driver computes wrongly. Choose CPU in the settings.",
+  storage_busy: "Another tab loads this model: wait until it is done there.",
   storage_full: "Free some disk space, or choose a smaller model.",
   template: "This model has no usable chat template: choose one that was made for chat.",
   tensor_shape: MODEL,

@@ -63,16 +63,15 @@ async function bundleServiceWorker() {
 /** Takes declarations out of the package that no public one refers to. */
 function dropInternal(entries) {
   const kept = new Set();
-  const visit = (name) => {
-    if (kept.has(name)) return;
-    kept.add(name);
-    const text = readFileSync(path.join(packageDir, `${name}.d.ts`), "utf8");
-    for (const [, other] of text.matchAll(/(?:from|import\() ?"\.\/([^"]+)\.js"/g)) visit(other);
+  const visit = (file) => {
+    if (kept.has(file)) return;
+    kept.add(file);
+    const text = readFileSync(file, "utf8");
+    for (const [, other] of text.matchAll(/(?:from|import\() ?"(\.[^"]+)\.js"/g)) visit(path.join(path.dirname(file), `${other}.d.ts`));
   };
-  entries.forEach(visit);
-  for (const file of readdirSync(packageDir).filter((file) => file.endsWith(".d.ts"))) {
-    if (!kept.has(file.slice(0, -".d.ts".length))) rmSync(path.join(packageDir, file));
-  }
+  for (const name of entries) visit(path.join(packageDir, `${name}.d.ts`));
+  const files = readdirSync(packageDir, { recursive: true }).map((name) => path.join(packageDir, name));
+  for (const file of files.filter((file) => file.endsWith(".d.ts") && !kept.has(file))) rmSync(file);
 }
 
 if (!options["skip-wasm"]) {

@@ -22,12 +22,15 @@ import type {
   LoadArgs,
   LoadProgress,
   MemoryUse,
+  ProbeArgs,
   Remembered,
   WirePiece,
 } from "./protocol.js";
 import { chatArgs, number, refused, textArgs } from "./request.js";
 import { chatShape, textShape, type AnswerHead, type Shape } from "./shapes.js";
 import type { Speculation } from "./speculation.js";
+import type { Probe, ProbeOptions } from "./probe.js";
+import type { StorageMode, StorageOutcome } from "./storage/model.js";
 import { CompletionStream } from "./stream.js";
 import { ToolCallReader, namesOf } from "./tools.js";
 
@@ -61,6 +64,12 @@ export interface LoadOptions {
    * It is off by default: tokens of answers are as private as the answers. They never leave the device; see `forget`.
    */
   remember?: boolean | { bytes: number };
+  /**
+   * Whether models that come by URL are kept on this device. `"auto"`, the default, keeps them where there is room; where
+   * there is none the model runs all the same, and `onProgress` and {@link Engine.storage} say why. `"require"` fails there
+   * with `quota_exceeded` before anything is downloaded; `"off"` neither keeps models nor looks for kept ones.
+   */
+  storage?: StorageMode;
   /** Called while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /** Gives up loading. */
@@ -124,6 +133,11 @@ export class ModelEngine {
   /** Whether what answers teach the drafters is kept for later visits, and what was there already. */
   get remembered(): Remembered {
     return this.now.info.remember;
+  }
+
+  /** What became of the files that came by URL: from where they came, and whether they are kept for the next load. */
+  get storage(): readonly StorageOutcome[] {
+    return this.now.info.storage;
   }
 
   /**
@@ -279,9 +293,16 @@ export class ModelEngine {
   }
 }
 
-/** What an engine finds on this machine. */
-export function devicesOf(start: Start, assets?: Assets): Promise<unknown> {
-  return once(start, assets, (client, wasm) => client.call("devices", wasm));
+/** What a load with the same options would find. */
+export async function probeOf(start: Start, options: ProbeOptions, assets?: Assets): Promise<Probe> {
+  const { device = "auto", arithmetic, context, signal } = options;
+  const args: ProbeArgs = { device };
+  if (options.model !== undefined) args.model = modelRef(options.model, "model").ref;
+  if (options.draftModel !== undefined) args.draftModel = modelRef(options.draftModel, "draftModel").ref;
+  if (arithmetic !== undefined) args.arithmetic = arithmetic;
+  const tokens = number("context", context);
+  if (tokens !== undefined) args.context = tokens;
+  return once(start, assets, (client, wasm) => client.call("probe", { ...args, ...wasm }), signal);
 }
 
 /** Has the browser check every shader. */
@@ -293,11 +314,16 @@ async function once<T>(
   start: Start,
   assets: Assets | undefined,
   ask: (client: Client, wasm: { wasm?: string }) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
+  if (signal?.aborted) throw ForedraftError.aborted(signal);
   const { client, wasm } = start(assets);
+  const abort = () => client.close(ForedraftError.aborted(signal));
+  signal?.addEventListener("abort", abort, { once: true });
   try {
     return await ask(client, wasm === undefined ? {} : { wasm });
   } finally {
+    signal?.removeEventListener("abort", abort);
     client.close(wasUnloaded());
   }
 }
@@ -321,7 +347,11 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
     models.push(sent);
     return sent.ref;
   };
-  const args: LoadArgs = { model: send(options.model, "model"), device: options.device ?? "auto" };
+  const { device = "auto", storage = "auto" } = options;
+  if (!["auto", "require", "off"].includes(storage)) {
+    throw new ForedraftError("bad_option", `storage is "${String(storage)}", expected "auto", "require" or "off"`);
+  }
+  const args: LoadArgs = { model: send(options.model, "model"), device, storage };
   if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");
   if (options.arithmetic !== undefined) args.arithmetic = options.arithmetic;
   const context = number("context", options.context);

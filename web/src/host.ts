@@ -1,7 +1,8 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
-import init, { Engine, checkShaders, devices, type Generation, type InitOutput } from "../generated/foredraft.js";
+import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
 import { ForedraftError } from "./errors.js";
 import { deleteLearned, readLearned, writeLearned } from "./learned.js";
+import type { DownloadPlan, Probe } from "./probe.js";
 import type {
   Answer,
   Ask,
@@ -14,10 +15,13 @@ import type {
   MemoryUse,
   ModelRef,
   Piece,
+  ProbeArgs,
   Remembered,
   Summary,
 } from "./protocol.js";
-import { StreamSource, openBlob, openUrl, type ByteSource } from "./sources.js";
+import { StreamSource, openBlob, type ByteSource } from "./sources.js";
+import type { ModelFile, StorageOutcome, Wanted } from "./storage/model.js";
+import { openModel, peekModel } from "./storage/open.js";
 
 /** What `onProgress` of the wasm gets. */
 interface RawProgress {
@@ -31,7 +35,7 @@ interface RawProgress {
 type RawEvent = ({ type: "chunk" } & GenerateChunk) | ({ type: "done" } & Summary);
 
 /** What `Engine.info` gives, as JSON. */
-interface RawInfo extends Omit<EngineInfo, "remember"> {
+interface RawInfo extends Omit<EngineInfo, "remember" | "storage"> {
   tokenizer: string;
 }
 
@@ -69,9 +73,9 @@ export class EngineHost {
         return this.post({ id, kind: "result", of: "forget", result: null });
       case "bench":
         return this.post({ id, kind: "result", of: "bench", result: await this.bench(id, ask.args) });
-      case "devices":
+      case "probe":
         await start(ask.args.wasm);
-        return this.post({ id, kind: "result", of: "devices", result: JSON.parse(await devices()) });
+        return this.post({ id, kind: "result", of: "probe", result: await probeModels(ask.args) });
       case "checkShaders":
         await start(ask.args.wasm);
         return this.post({
@@ -86,31 +90,36 @@ export class EngineHost {
   private async load(id: number, args: LoadArgs): Promise<Calls["load"]["result"]> {
     const began = performance.now();
     const sources: Remembering[] = [];
+    let engine: Engine | undefined;
+    const tell = (event: Omit<LoadProgress, "elapsed_ms">) => {
+      this.post({ id, kind: "event", of: "load", event: { ...event, elapsed_ms: performance.now() - began } });
+    };
     try {
       await start(args.wasm);
-      for (const ref of args.draftModel ? [args.model, args.draftModel] : [args.model]) {
-        sources.push(new Remembering(await open(ref), () => this.closed));
-      }
+      await openAll(args, tell, sources, () => this.closed);
       const [model, draft] = sources;
       const { device, arithmetic, context, speculation } = args;
       const remembered_tokens = args.remember === undefined ? undefined : tokensWithin(args.remember);
       const options = { device, arithmetic, context, speculation, remembered_tokens };
       const onProgress = (json: string) => {
-        const event = describe(JSON.parse(json) as RawProgress, performance.now() - began);
-        this.post({ id, kind: "event", of: "load", event });
+        const { stage, file, loaded_bytes, total_bytes } = JSON.parse(json) as RawProgress;
+        tell(describe(stage, file, loaded_bytes, total_bytes));
       };
-      const engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
+      engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
+      for (const source of sources) await source.finish();
       const { tokenizer, ...info } = JSON.parse(engine.info()) as RawInfo;
       const remember = await this.recall(engine, tokenizer, args.remember);
-      if (this.closed) {
-        engine.free();
-        throw wasUnloaded();
-      }
+      if (this.closed) throw wasUnloaded();
       this.engine = engine;
-      return { ...info, remember };
+      return { ...info, remember, storage: sources.flatMap((source) => source.outcome() ?? []) };
     } catch (thrown) {
+      engine?.free();
       // Where the bytes did not come, the source knows best why.
-      throw sources.find((source) => source.failure)?.failure ?? thrown;
+      const failure = sources.find((source) => source.failure)?.failure;
+      if (failure) throw failure;
+      let error = ForedraftError.from(thrown, "worker_failed");
+      for (const source of sources) error = await source.refused(error);
+      throw error;
     } finally {
       for (const source of sources) source.close();
     }
@@ -242,10 +251,65 @@ async function start(wasm: string | undefined): Promise<void> {
   }
 }
 
-async function open(ref: ModelRef): Promise<ByteSource> {
+/** Reads the headers of models and says what a load would find. */
+async function probeModels({ model, draftModel, device, arithmetic, context }: ProbeArgs): Promise<Probe> {
+  const sources: Remembering[] = [];
+  const downloads: DownloadPlan[] = [];
+  const peek = async (ref: ModelRef | undefined) => {
+    if (!ref) return undefined;
+    const peeked = ref.kind === "url" ? await peekModel(ref.url) : { source: open(ref) };
+    const source = new Remembering(peeked.source);
+    sources.push(source);
+    if ("download" in peeked) downloads.push(peeked.download);
+    return source;
+  };
+  try {
+    const [target, draft] = [await peek(model), await peek(draftModel)];
+    const report = await probe(target, draft, JSON.stringify({ device, arithmetic, context }));
+    return { ...(JSON.parse(report) as Omit<Probe, "downloads">), downloads };
+  } catch (thrown) {
+    throw sources.find((source) => source.failure)?.failure ?? thrown;
+  } finally {
+    for (const source of sources) source.close();
+  }
+}
+
+/** Opens the models of a load into `sources`, the target first. */
+async function openAll(
+  args: LoadArgs,
+  tell: (event: Omit<LoadProgress, "elapsed_ms">) => void,
+  sources: Remembering[],
+  closed: () => boolean,
+): Promise<void> {
+  const refs = args.draftModel ? [args.model, args.draftModel] : [args.model];
+  // Files are locked by their addresses' order: so two loads of the same two files never wait for each other.
+  const address = (index: number) => (refs[index]!.kind === "url" ? refs[index]!.url : "");
+  const order = [...refs.keys()].sort((a, b) => (address(a) < address(b) ? -1 : 1));
+  const locked = new Set<string>();
+  const opened: Remembering[] = [];
+  for (const index of order) {
+    const ref = refs[index]!;
+    const url = address(index);
+    const wanted = (sha256: string | undefined): Wanted => ({
+      url,
+      sha256,
+      // A file that is both target and draft would wait for itself.
+      mode: locked.has(url) ? "off" : args.storage,
+      hasher: () => new Sha256(),
+      onWait: ({ loaded, total }) => tell(describe("waiting", url, loaded, total)),
+      onUnkept: (reason) =>
+        tell({ stage: "storage", file: url, loaded: 0, total: 0, progress: 0, text: reason.message, warning: reason.toWire() }),
+    });
+    const source = ref.kind === "url" ? await openModel(wanted(ref.sha256)) : open(ref);
+    opened[index] = new Remembering(source, closed);
+    sources.push(opened[index]);
+    locked.add(url);
+  }
+  sources.splice(0, sources.length, ...opened);
+}
+
+function open(ref: Exclude<ModelRef, { kind: "url" }>): ByteSource {
   switch (ref.kind) {
-    case "url":
-      return openUrl(ref.url);
     case "blob":
       return openBlob(ref.blob, ref.name);
     case "port":
@@ -276,8 +340,8 @@ class Remembering implements ByteSource {
 
   /** `closed` ends a load that nobody waits for any more. */
   constructor(
-    private readonly inner: ByteSource,
-    private readonly closed: () => boolean,
+    private readonly inner: ByteSource | ModelFile,
+    private readonly closed: () => boolean = () => false,
   ) {}
 
   get name(): string {
@@ -298,13 +362,24 @@ class Remembering implements ByteSource {
     }
   }
 
+  async finish(): Promise<void> {
+    if ("finish" in this.inner) await this.inner.finish();
+  }
+
+  async refused(error: ForedraftError): Promise<ForedraftError> {
+    return "refused" in this.inner ? this.inner.refused(error) : error;
+  }
+
+  outcome(): StorageOutcome | undefined {
+    return "outcome" in this.inner ? this.inner.outcome() : undefined;
+  }
+
   close(): void {
     this.inner.close();
   }
 }
 
-function describe(raw: RawProgress, elapsed_ms: number): LoadProgress {
-  const { stage, file, loaded_bytes: loaded, total_bytes: total } = raw;
+function describe(stage: string, file: string, loaded: number, total: number): Omit<LoadProgress, "elapsed_ms"> {
   const progress = total > 0 ? Math.min(loaded / total, 1) : 0;
   const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
   const text =
@@ -315,7 +390,7 @@ function describe(raw: RawProgress, elapsed_ms: number): LoadProgress {
         : total > 0
           ? `${file}: ${mb(loaded)} of ${mb(total)} MB (${Math.floor(progress * 100)} %)`
           : `${file}: ${mb(loaded)} MB`;
-  return { stage, file, loaded, total, progress, elapsed_ms, text };
+  return { stage, file, loaded, total, progress, text: stage === "waiting" ? `another tab downloads ${text}` : text };
 }
 
 /** Tokens of the store that fit so many bytes, whatever answers it holds: a token and the length of its answer, a word each. */

@@ -5,14 +5,16 @@
  * Importing this module does nothing: wasm and downloads begin with `Engine.load`.
  */
 import { Client, type Connect } from "./client.js";
-import { ModelEngine, checkShadersOf, devicesOf, type Assets, type LoadOptions } from "./engine.js";
+import { ModelEngine, checkShadersOf, probeOf, type Assets, type LoadOptions } from "./engine.js";
 import { ForedraftError } from "./errors.js";
 import { EngineHost } from "./host.js";
 import { absolute } from "./models.js";
+import type { Probe, ProbeOptions } from "./probe.js";
 
 export type * from "./types.js";
 export { ForedraftError } from "./errors.js";
 export { forget } from "./learned.js";
+export * as storage from "./storage/index.js";
 export { CompletionStream } from "./stream.js";
 
 /** A loaded model, in this very thread. */
@@ -25,9 +27,9 @@ export class Engine extends ModelEngine {
   }
 }
 
-/** What the engine finds on this machine: adapters, features, limits, self-test. Downloads no model. */
-export function devices(assets?: Assets): Promise<unknown> {
-  return devicesOf(startHere, assets);
+/** What would run here, and how; see the same function of `foredraft`. */
+export function probe(options: ProbeOptions = {}, assets?: Assets): Promise<Probe> {
+  return probeOf(startHere, options, assets);
 }
 
 /** Has this browser check every shader; see the same function of `foredraft`. Downloads no model. */

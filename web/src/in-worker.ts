@@ -1,8 +1,9 @@
 /** The package's main entry behind `index.ts`: engines in a dedicated worker that the package starts itself. */
 import { Client, type Connect } from "./client.js";
-import { ModelEngine, checkShadersOf, devicesOf, type Assets, type LoadOptions } from "./engine.js";
+import { ModelEngine, checkShadersOf, probeOf, type Assets, type LoadOptions } from "./engine.js";
 import { ForedraftError } from "./errors.js";
 import { absolute } from "./models.js";
+import type { Probe, ProbeOptions } from "./probe.js";
 import type { Answer } from "./protocol.js";
 
 /** A loaded model, in a worker of its own. */
@@ -15,9 +16,13 @@ export class Engine extends ModelEngine {
   }
 }
 
-/** What the engine finds on this machine: adapters, features, limits, self-test. Downloads no model. */
-export function devices(assets?: Assets): Promise<unknown> {
-  return devicesOf(startWorker, assets);
+/**
+ * What would run here, and how: the adapter or the CPU and why, its limits, and for a model its plan of memory, what has to
+ * be downloaded and about how fast it would be. Goes the way of a load up to the weights: of a model only the header is
+ * read, nothing is kept, and what a load would refuse is refused here with the same error.
+ */
+export function probe(options: ProbeOptions = {}, assets?: Assets): Promise<Probe> {
+  return probeOf(startWorker, options, assets);
 }
 
 /**

@@ -4,7 +4,8 @@
  * Importing this module does nothing: workers, wasm and downloads begin with `Engine.load`.
  */
 export { ForedraftError } from "./errors.js";
-export { Engine, checkShaders, devices } from "./in-worker.js";
+export { Engine, checkShaders, probe } from "./in-worker.js";
 export { forget } from "./learned.js";
+export * as storage from "./storage/index.js";
 export { CompletionStream } from "./stream.js";
 export type * from "./types.js";

@@ -3,7 +3,14 @@ import { ForedraftError } from "./errors.js";
 import type { ModelRef, Piece } from "./protocol.js";
 
 /** A GGUF model: its address, a file, or a stream of its bytes. */
-export type ModelSource = string | URL | Blob | ReadableStream<Uint8Array>;
+export type ModelSource = string | URL | ModelUrl | Blob | ReadableStream<Uint8Array>;
+
+/** A model's address, and what has to be there. */
+export interface ModelUrl {
+  url: string | URL;
+  /** SHA-256 of the file in hexadecimal: other bytes are refused with `checksum_mismatch`. */
+  sha256?: string;
+}
 
 /** A model on its way to the worker. */
 export interface SentModel {
@@ -21,6 +28,11 @@ export function modelRef(model: ModelSource, option: string): SentModel {
   if (typeof model === "string" || model instanceof URL) {
     return { ref: { kind: "url", url: absolute(model, option) }, transfer: [], dispose: nothing };
   }
+  if (isModelUrl(model)) {
+    const ref: ModelRef = { kind: "url", url: absolute(model.url, `${option}.url`) };
+    if (model.sha256 !== undefined) ref.sha256 = digest(model.sha256, `${option}.sha256`);
+    return { ref, transfer: [], dispose: nothing };
+  }
   if (model instanceof Blob) {
     const name = model instanceof File ? model.name : "blob";
     return { ref: { kind: "blob", blob: model, name }, transfer: [], dispose: nothing };
@@ -33,7 +45,17 @@ export function modelRef(model: ModelSource, option: string): SentModel {
     const dispose = serveStream(model, port1);
     return { ref: { kind: "port", port: port2, name: "stream" }, transfer: [port2], dispose };
   }
-  throw new ForedraftError("bad_option", `${option} is ${typeof model}, expected a URL, a File or Blob, or a ReadableStream`);
+  const found = `${option} is ${typeof model}`;
+  throw new ForedraftError("bad_option", `${found}, expected a URL, { url, sha256 }, a File or Blob, or a ReadableStream`);
+}
+
+function isModelUrl(model: ModelSource): model is ModelUrl {
+  return typeof model === "object" && model !== null && "url" in model;
+}
+
+function digest(sha256: unknown, option: string): string {
+  if (typeof sha256 === "string" && /^[0-9a-f]{64}$/i.test(sha256)) return sha256.toLowerCase();
+  throw new ForedraftError("bad_option", `${option} is "${String(sha256)}", expected 64 hexadecimal digits`);
 }
 
 /** An absolute address: the worker's own base is its script, not the page. */

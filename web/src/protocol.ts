@@ -14,11 +14,13 @@ import type {
   TokenPiece,
   Usage,
 } from "./openai.js";
+import type { Probe } from "./probe.js";
 import type { Speculation } from "./speculation.js";
+import type { StorageMode, StorageOutcome } from "./storage/model.js";
 
 /** A model as a message can carry it. */
 export type ModelRef =
-  | { kind: "url"; url: string }
+  | { kind: "url"; url: string; sha256?: string }
   | { kind: "blob"; blob: Blob; name: string }
   /** A stream that stays on its thread: each message to the port asks for a piece, each answer is a {@link Piece}. */
   | { kind: "port"; port: MessagePort; name: string };
@@ -28,7 +30,8 @@ export type Piece = { bytes: Uint8Array } | { end: true } | { error: WireError }
 
 /** How far a load has come. */
 export interface LoadProgress {
-  stage: "header" | "device" | "weights" | "ready" | (string & {});
+  /** `"waiting"` while another tab downloads the file; `"storage"` is said once, where a file will not be kept. */
+  stage: "waiting" | "storage" | "header" | "device" | "weights" | "ready" | (string & {});
   /** The file being read. */
   file: string;
   /** Bytes of it that have been read, and its length; 0 where unknown. */
@@ -40,6 +43,8 @@ export interface LoadProgress {
   elapsed_ms: number;
   /** The same in words. */
   text: string;
+  /** With `"storage"`: why. */
+  warning?: WireError;
 }
 
 /** Arguments of `load`. */
@@ -52,6 +57,7 @@ export interface LoadArgs {
   speculation?: Speculation;
   /** Bytes of what answers teach the drafters to keep for later visits; without it nothing is kept. */
   remember?: number;
+  storage: StorageMode;
   /** Where the wasm is, if not beside the worker. */
   wasm?: string;
 }
@@ -78,6 +84,8 @@ export interface MemoryUse {
   /** Memory of the wasm, which never shrinks. On the CPU the device's bytes are among them. */
   wasm_bytes: number;
 }
+/** Arguments of `probe`. */
+export type ProbeArgs = Pick<LoadArgs, "draftModel" | "device" | "arithmetic" | "context" | "wasm"> & { model?: ModelRef };
 
 /** What a loaded engine is. */
 export interface EngineInfo {
@@ -85,6 +93,8 @@ export interface EngineInfo {
   device: DeviceInfo;
   device_reason: string;
   remember: Remembered;
+  /** What became of the files that came by URL. */
+  storage: StorageOutcome[];
 }
 
 /** A request as the engine reads it. */
@@ -143,8 +153,8 @@ export interface Calls {
   forget: { args: Record<string, never>; event: never; result: null };
   /** Speculation against plain decoding, prompt by prompt. */
   bench: { args: { suite: BenchSuite; options: BenchSettings }; event: BenchProgress; result: BenchReport };
-  /** Adapters, features, self-test; needs no model. */
-  devices: { args: { wasm?: string }; event: never; result: unknown };
+  /** What a load would find; of models only the headers are read. */
+  probe: { args: ProbeArgs; event: never; result: Probe };
   /** Compiles every shader; needs no model. */
   checkShaders: { args: { wasm?: string; pipelines?: boolean }; event: never; result: unknown };
 }
