@@ -2,14 +2,14 @@
 import { part } from "./dom.js";
 
 /** What `#NAME` of the address may be. */
-export const TABS = ["chat", "race", "bench", "compatibility"] as const;
+const TABS = ["chat", "race", "bench", "compatibility"] as const;
 export type Tab = (typeof TABS)[number];
 
 const tab = (name: Tab) => part(`tab-${name}`);
 const isTab = (name: string): name is Tab => TABS.some((known) => known === name);
 
 /** Starts the tabs; `onShow` hears of each that comes into view. */
-export function startTabs(onShow: (name: Tab) => void): { show(name: Tab): void } {
+export function startTabs(onShow: (name: Tab) => void): void {
   const show = (shown: Tab) => {
     for (const name of TABS) {
       const selected = name === shown;
@@ -43,5 +43,4 @@ export function startTabs(onShow: (name: Tab) => void): { show(name: Tab): void 
   addEventListener("hashchange", fromAddress);
   show("chat");
   fromAddress();
-  return { show: go };
 }
