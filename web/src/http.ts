@@ -13,12 +13,12 @@ export interface Version {
   last_modified?: string;
 }
 
-/** A source that knows which version of the file it reads. */
-export type UrlSource = ByteSource & { readonly version: Version };
+/** A source that knows which version of the file it reads, and from which byte on. */
+export type UrlSource = ByteSource & { readonly version: Version; readonly start: number };
 
 /** Options of {@link openUrl}. */
 export interface UrlOptions {
-  /** Where reading will begin, a multiple of {@link CHUNK_BYTES}; a server without ranges is then an error of status 200. */
+  /** Where reading will begin, a multiple of {@link CHUNK_BYTES}; a server without ranges begins at 0 all the same. */
   start?: number;
   /** `"no-store"` where the bytes are kept elsewhere. */
   cache?: RequestCache;
@@ -39,7 +39,7 @@ interface Remote {
 export async function openUrl(url: string, options: UrlOptions = {}): Promise<UrlSource> {
   const { start = 0, cache = "default", readAhead } = options;
   const remote: Remote = { url, cache, abort: new AbortController(), version: {} };
-  const response = await request(remote, start, start + CHUNK_BYTES);
+  const response = await request(remote, start, start + CHUNK_BYTES, true);
   remote.version = versionOf(response);
   if (response.status === 200) return openResponse(remote, response);
   const size = rangeTotal(response) ?? (await lengthByHead(remote));
@@ -57,7 +57,7 @@ export async function openUrl(url: string, options: UrlOptions = {}): Promise<Ur
   };
   const chunks = { first: { index: start / CHUNK_BYTES, bytes: first }, ...(readAhead !== undefined && { readAhead }) };
   const source = new ChunkedSource(url, size, chunk, remote.abort, chunks);
-  return Object.assign(source, { version: remote.version });
+  return Object.assign(source, { version: remote.version, start });
 }
 
 /** The HTTP status behind an error, if there is one. */
@@ -108,18 +108,21 @@ function openResponse(remote: Remote, response: Response): UrlSource {
     }
   };
   const source = new StreamSource(remote.url, size, pull, () => remote.abort.abort());
-  return Object.assign(source, { version: remote.version });
+  return Object.assign(source, { version: remote.version, start: 0 });
 }
 
-/** Asks for bytes `start..end`; statuses that will not get better are errors at once, others are tried again. */
-async function request({ url, cache, abort }: Remote, start: number, end: number): Promise<Response> {
+/**
+ * Asks for bytes `start..end`; where the `whole` file will do, a server without ranges may send that. Statuses that will not
+ * get better are errors at once, others are tried again.
+ */
+async function request({ url, cache, abort }: Remote, start: number, end: number, whole = start === 0): Promise<Response> {
   const { signal } = abort;
   for (let attempt = 1; ; attempt++) {
     let problem: ForedraftError;
     try {
       // A range is of the file itself only without a content encoding; fetch sends none for ranges.
       const response = await fetch(url, { headers: { Range: `bytes=${start}-${end - 1}` }, cache, signal });
-      if (response.status === 206 || (response.status === 200 && start === 0)) return response;
+      if (response.status === 206 || (response.status === 200 && whole)) return response;
       await response.body?.cancel();
       const status = `${response.status} ${response.statusText}`.trim();
       const why = response.status === 200 ? "the server stopped answering ranges" : `the server answered ${status}`;

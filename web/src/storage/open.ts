@@ -152,15 +152,17 @@ async function openRest(url: string, file: KeptFile): Promise<UrlSource | undefi
   if (start > 0) {
     try {
       const source = await openUrl(url, { start, cache: "no-store" });
-      if (!changed(file.record, source.version)) return source;
+      if (source.start === start && !changed(file.record, source.version)) return source;
+      if (source.start === 0) return await begin(source, file);
       source.close();
     } catch (thrown) {
-      // Shorter than what is here already, or no longer read by ranges.
-      const status = statusOf(thrown);
-      if (status !== 200 && status !== 416) throw thrown;
+      if (statusOf(thrown) !== 416) throw thrown; // shorter now than what is here
     }
   }
-  const source = await openUrl(url, { cache: "no-store" });
+  return begin(await openUrl(url, { cache: "no-store" }), file);
+}
+
+async function begin(source: UrlSource, file: KeptFile): Promise<UrlSource> {
   await file.restart(source.version);
   return source;
 }

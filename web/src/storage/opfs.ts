@@ -29,7 +29,7 @@ export class OpfsPlace implements Place {
 
   /** Opens it; with `writable` also makes sure that files can be written bit by bit from here. */
   static async open(writable: boolean): Promise<OpfsPlace> {
-    if (writable && typeof FileSystemFileHandle.prototype !== "undefined" && !("createSyncAccessHandle" in FileSystemFileHandle.prototype)) {
+    if (writable && !("createSyncAccessHandle" in FileSystemFileHandle.prototype)) {
       throw new Error("files cannot be written in place here");
     }
     const root = await navigator.storage.getDirectory();
@@ -125,7 +125,7 @@ function readOnly(): Promise<never> {
 /** A file on its way. Chunks are written before the record knows them. */
 class GrowingFile implements KeptFile {
   readonly record: FileRecord;
-  private recordBytes: number;
+  private recordBytes = 0;
 
   constructor(
     private readonly url: string,
@@ -134,10 +134,9 @@ class GrowingFile implements KeptFile {
   ) {
     const bytes = new Uint8Array(log.getSize());
     log.read(bytes, { at: 0 });
-    const text = new TextDecoder().decode(bytes);
-    this.record = parseRecord(text) ?? { url, version: {}, digests: [] };
-    // A line that was cut off is written over.
-    this.recordBytes = new TextEncoder().encode(text.slice(0, text.lastIndexOf("\n") + 1)).length;
+    this.record = parseRecord(new TextDecoder().decode(bytes)) ?? { url, version: {}, digests: [] };
+    // Without lines that were cut off or make no sense.
+    this.rewrite(this.record);
   }
 
   async read(index: number): Promise<Uint8Array<ArrayBuffer>> {
