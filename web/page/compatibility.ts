@@ -98,8 +98,7 @@ export function startCompatibility(): () => void {
   const look = async () => {
     begun = true;
     const status = part("probe-status");
-    status.textContent =
-      "Looking for a GPU and testing it. With one that is emulated in software this can take a minute or two.";
+    status.textContent = "Looking for a GPU and testing it";
     button("probe-again").disabled = true;
     try {
       const report = await probe();
