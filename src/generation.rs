@@ -16,8 +16,8 @@ use crate::speculate::tree::NodeId;
 use crate::speculate::{SpeculationConfig, Speculator};
 use crate::store::LocalFuture;
 use crate::summary::{
-    Chunk, CompletionTokensDetails, Event, FinishReason, Likelihood, Logprob, PromptTokensDetails, SpeculationSummary,
-    Summary, Timings, TokenPiece, Usage,
+    Chunk, CompletionTokensDetails, Event, FinishReason, Likelihood, Logprob, PromptTokensDetails, RejectedPiece,
+    SpeculationSummary, Summary, Timings, TokenPiece, Usage,
 };
 use crate::text::detokenizer::Detokenizer;
 use crate::text::sliding;
@@ -325,7 +325,7 @@ impl Running {
         let target = ModelTarget { executor: core.executor(), model: &core.target };
         let outcome = self.speculator.round(&target, &self.tokens, &self.sampling, left).await?;
         self.first_token_ms.get_or_insert_with(runtime::now_ms);
-        let mut chunk = Chunk::default();
+        let mut chunk = Chunk { rejected: rejected(&outcome, &self.speculator, &core), ..Chunk::default() };
         for Emitted { token, source, accepted, stats } in emitted(&outcome, &self.speculator) {
             if core.tokenizer.is_end(token) {
                 self.end_token = Some(token);
@@ -482,6 +482,20 @@ fn fitting_tokens(core: &Core, request: &Request, context: usize) -> Result<(Vec
         tokens = prompt_tokens(core, &Prompt::Messages(messages.clone()), tools)?;
     }
     Ok((tokens, dropped))
+}
+
+/// The drafted tokens of a round from where the target no longer agreed, along the first branch; empty where it agreed to all.
+fn rejected(outcome: &RoundOutcome, speculator: &Speculator, core: &Core) -> Vec<RejectedPiece> {
+    let tree = &outcome.tree;
+    let below = |node: NodeId| tree.node(node).slots.first().map(|slot| slot.child);
+    let last = outcome.verdict.path.last().copied().unwrap_or(NodeId::ROOT);
+    let piece = |node: NodeId| {
+        let (id, source) = (tree.node(node).token?, tree.node(node).source?);
+        let source = speculator.drafters()[usize::from(source.0)].name;
+        let text = String::from_utf8_lossy(core.tokenizer.token_bytes(id)).into_owned();
+        Some(RejectedPiece { id, text, source })
+    };
+    std::iter::successors(below(last), |&node| below(node)).map_while(piece).collect()
 }
 
 /// Template and tokenizer; the begin token where the model wants one and the template has not written it.

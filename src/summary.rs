@@ -25,6 +25,19 @@ pub struct Chunk {
     pub text: String,
     /// In order.
     pub tokens: Vec<TokenPiece>,
+    /// What was drafted to stand from the last token on, and was not kept: the first branch below the accepted ones.
+    pub rejected: Vec<RejectedPiece>,
+}
+
+/// A drafted token that was not kept.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RejectedPiece {
+    /// Its id.
+    pub id: u32,
+    /// Its text.
+    pub text: String,
+    /// The drafter that proposed it.
+    pub source: &'static str,
 }
 
 /// One token.

@@ -1,125 +1,115 @@
-/** The bench page: loads a model, measures speculation against plain decoding, shows and offers what was found. */
-import { Engine, ForedraftError, type BenchReport, type BenchSuite, type LoadOptions } from "../src/index.js";
-import { byId } from "./dom.js";
-import { deviceText } from "./figures.js";
+/** The bench: speculation against plain decoding on a suite of prompts, as a table, a chart and files to share. */
+import type { BenchReport } from "../src/index.js";
+import { PAGE, PAPER, speedupChart, svgFile, type Palette } from "./charts.js";
+import { button, byId, copies, input, make, offer, part, progress } from "./dom.js";
+import { deviceText, fixed } from "./format.js";
+import { calm, complain } from "./problems.js";
+import type { Session } from "./session.js";
+import { speculation, type Settings } from "./settings.js";
+import { prompts } from "./suite.js";
 
-const input = (id: string) => byId(id, HTMLInputElement);
-const number = (id: string) => Math.max(1, Math.floor(input(id).valueAsNumber) || 1);
-const device = byId("device", HTMLSelectElement);
-const alertBox = byId("alert", HTMLElement);
-const bar = byId("progress", HTMLProgressElement);
+const FIELDS = { "bench-per-category": "per_category", "bench-max-tokens": "max_tokens", "bench-repeats": "repeats" } as const;
 
-let engine: Engine | undefined;
-let loading: AbortController | undefined;
+const number = (id: keyof typeof FIELDS) => Math.max(1, Math.floor(input(id).valueAsNumber) || 1);
 
-function busy(is: boolean): void {
-  byId("run", HTMLButtonElement).disabled = is;
-  byId("stop", HTMLButtonElement).hidden = !is;
-  byId("state", HTMLElement).hidden = !is;
-}
+export function startBench(session: Session, settings: Settings, address: URLSearchParams, load: () => Promise<boolean>): void {
+  const bar = byId("bench-progress", HTMLProgressElement);
+  let running = false;
+  let json = "";
 
-function tell(share: number | undefined, text: string): void {
-  if (share === undefined) bar.removeAttribute("value");
-  else bar.value = share;
-  byId("state-text", HTMLElement).textContent = text;
-}
+  const refresh = () => {
+    const { state } = session;
+    button("run").disabled = state === "busy" || state === "loading";
+    button("run").textContent = session.engine ? "Run" : "Load the model and run";
+    button("run").hidden = running;
+    button("bench-stop").hidden = part("bench-state").hidden = !running;
+  };
 
-async function run(): Promise<void> {
-  const model = input("model-file").files?.[0] ?? input("model-url").value.trim();
-  alertBox.hidden = true;
-  if (model === "") return complain(new ForedraftError("bad_option", "Give the address of a GGUF file, or choose one from your disk."));
-  const abort = (loading = new AbortController());
-  busy(true);
-  tell(undefined, "starting");
-  try {
-    const suite = (await (await fetch(new URL("prompts.json", document.baseURI))).json()) as BenchSuite;
-    const options: LoadOptions = {
-      model,
-      device: device.value === "gpu" || device.value === "cpu" ? device.value : "auto",
-      context: 1024,
-      signal: abort.signal,
-      onProgress: ({ total, progress, text }) => tell(total > 0 ? progress : undefined, text),
-    };
-    engine = await Engine.load(options);
-    const report = await engine.bench(suite, {
-      per_category: number("per-category"),
-      max_tokens: number("max-tokens"),
-      repeats: number("repeats"),
-      onProgress: ({ id, config, done, total }) => tell(done / total, `${id}, ${config === "off" ? "plain" : config}: ${done} of ${total}`),
-    });
-    show(report);
-  } catch (thrown) {
-    if (!abort.signal.aborted) complain(thrown);
-  } finally {
-    engine?.unload();
-    engine = undefined;
-    busy(false);
+  const tell = (share: number | undefined, text: string) => {
+    progress(bar, share);
+    part("bench-text").textContent = text;
+  };
+
+  const run = async () => {
+    if (session.state === "empty" && !(await load())) return;
+    if (session.state !== "ready") return;
+    calm();
+    running = true;
+    tell(undefined, "Starting");
+    refresh();
+    try {
+      const suite = await prompts();
+      const report = await session.use((engine) => {
+        const wanted = speculation(settings.values, session.hasDraft);
+        return engine.bench(suite, {
+          speculation: [wanted === "off" ? "auto" : wanted],
+          per_category: number("bench-per-category"),
+          max_tokens: number("bench-max-tokens"),
+          repeats: number("bench-repeats"),
+          onProgress: ({ id, config, done, total }) =>
+            tell(done / total, `${id}, ${config === "off" ? "plain" : "guessing"}: ${done} of ${total}`),
+        });
+      });
+      if (report) {
+        json = `${JSON.stringify({ ...report, user_agent: navigator.userAgent }, null, 2)}\n`;
+        show(report, json);
+      }
+    } catch (thrown) {
+      complain(thrown);
+    } finally {
+      running = false;
+      refresh();
+    }
+  };
+
+  for (const [id, name] of Object.entries(FIELDS)) {
+    const value = address.get(name);
+    if (value !== null) input(id).value = value;
   }
+  byId("bench-form", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    void run();
+  });
+  // A bench cannot be asked to end.
+  button("bench-stop").addEventListener("click", () => void session.restart());
+  copies(button("bench-copy"), () => json);
+  session.onChange(refresh);
+  refresh();
 }
 
-function stop(): void {
-  loading?.abort();
-  engine?.unload();
-}
-
-function complain(thrown: unknown): void {
-  const error = ForedraftError.from(thrown, "worker_failed");
-  alertBox.textContent = error.message;
-  alertBox.dataset["code"] = error.code;
-  alertBox.hidden = false;
-}
-
-function show(report: BenchReport): void {
-  const text = (value: number | null, digits: number) => (value === null ? "–" : value.toFixed(digits));
+function show(report: BenchReport, json: string): void {
   const measured = report.categories.filter((row) => row.config !== "off");
   const rows = measured.map((row) => {
-    const line = document.createElement("tr");
-    const name = document.createElement("th");
-    name.scope = "row";
-    name.textContent = row.category;
     const cells = [
-      text(row.speedup, 2),
-      text(row.plain_tokens_per_second, 1),
-      text(row.tokens_per_second, 1),
-      text(row.mean_acceptance_length, 2),
-    ].map((value) => {
-      const cell = document.createElement("td");
-      cell.textContent = value;
-      return cell;
-    });
-    line.append(name, ...cells);
-    return line;
+      fixed(row.speedup, 2),
+      fixed(row.plain_tokens_per_second, 1),
+      fixed(row.tokens_per_second, 1),
+      fixed(row.mean_acceptance_length, 2),
+    ];
+    return make("tr", {}, make("th", { scope: "row" }, row.category), ...cells.map((cell) => make("td", {}, cell)));
   });
-  byId("rows", HTMLElement).replaceChildren(...rows);
-  const costs = Object.entries(report.verify_cost).map(([k, cost]) => `c(${k}) = ${cost.toFixed(2)}`);
-  const control = report.controls[0];
-  byId("notes", HTMLElement).textContent = [
-    `${report.model} on ${deviceText(report.device)}.`,
-    `Geometric mean of the speed-ups ${text(report.geomean_speedup, 2)};`,
-    `plain decoding against itself ${text(control?.geomean_speedup ?? null, 2)}, which is the noise of this machine.`,
-    costs.length > 0 ? `Checking k tokens costs, over one: ${costs.join(", ")}.` : "",
+  part("rows").replaceChildren(...rows);
+  const control = report.controls[0]?.geomean_speedup ?? null;
+  const costs = Object.entries(report.verify_cost).map(([k, cost]) => `${k} cost ${cost.toFixed(2)}`);
+  part("notes").textContent = [
+    `On average ${fixed(report.geomean_speedup, 2)} times as fast (geometric mean).`,
+    `Plain decoding against itself gives ${fixed(control, 2)}: that far from 1 is noise of this machine.`,
+    costs.length > 0 ? `Checking several tokens at once, over the time of one: ${costs.join(", ")}.` : "",
     report.overall[0] ? `Speculation ${report.overall[0].reason}.` : "",
-  ].join(" ");
-  const link = byId("download", HTMLAnchorElement);
-  if (link.href) URL.revokeObjectURL(link.href);
-  link.href = URL.createObjectURL(new Blob([JSON.stringify(report, null, 2)], { type: "application/json" }));
-  byId("found", HTMLElement).hidden = false;
-  const badge = byId("badge", HTMLElement);
-  badge.textContent = deviceText(report.device);
-  badge.hidden = false;
+  ]
+    .filter(Boolean)
+    .join(" ");
+  const chart = (palette: Palette) =>
+    speedupChart(
+      "Speed-up by guessing ahead",
+      `${report.model} · ${deviceText(report.device)} · foredraft`,
+      measured.flatMap(({ category: label, speedup: value }) =>
+        value === null ? [] : [{ label, value, text: `${label} ${value.toFixed(2)}` }],
+      ),
+      palette,
+    );
+  part("bench-chart").replaceChildren(chart(PAGE));
+  offer(byId("download", HTMLAnchorElement), json, "application/json");
+  offer(byId("download-svg", HTMLAnchorElement), svgFile(chart(PAPER)), "image/svg+xml");
+  part("found").hidden = false;
 }
-
-byId("bench-form", HTMLFormElement).addEventListener("submit", (event) => {
-  event.preventDefault();
-  void run();
-});
-byId("stop", HTMLButtonElement).addEventListener("click", stop);
-
-// An address may ask for what the form has: ?model=URL&device=gpu&per_category=1&max_tokens=96&repeats=1
-const wanted = new URLSearchParams(location.search);
-for (const [name, id] of [["model", "model-url"], ["per_category", "per-category"], ["max_tokens", "max-tokens"], ["repeats", "repeats"]] as const) {
-  const value = wanted.get(name);
-  if (value !== null) input(id).value = value;
-}
-const asked = wanted.get("device");
-if (asked === "gpu" || asked === "cpu") device.value = asked;

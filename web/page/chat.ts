@@ -1,69 +1,132 @@
-/** The conversation on the page: turns, and the marks on tokens that were drafted and accepted. */
-import type { TokenPiece } from "../src/index.js";
+/** The conversation: asking, streaming, stopping, beginning anew. */
+import type { ChatMessage, ChunkExtra, Usage } from "../src/index.js";
+import { button, byId, input, part } from "./dom.js";
+import { fixed } from "./format.js";
+import type { LivePanel } from "./panel.js";
+import { calm, complain } from "./problems.js";
+import type { Session } from "./session.js";
+import { sampling, speculation, type Settings } from "./settings.js";
+import { Turn } from "./turn.js";
 
-function element<K extends keyof HTMLElementTagNameMap>(tag: K, className: string, text = ""): HTMLElementTagNameMap[K] {
-  const node = document.createElement(tag);
-  node.className = className;
-  node.textContent = text;
-  return node;
+export function startChat(session: Session, settings: Settings, panel: LivePanel): void {
+  const log = part("log");
+  const welcome = part("welcome");
+  const prompt = byId("prompt", HTMLTextAreaElement);
+  let messages: ChatMessage[] = [];
+  let answering = false;
+
+  const refresh = () => {
+    const { state } = session;
+    prompt.disabled = !session.engine;
+    prompt.placeholder = session.engine ? "Write a message" : "Load a model first";
+    button("send").disabled = state !== "ready";
+    button("send").hidden = answering;
+    button("stop").hidden = !answering;
+    button("new-chat").hidden = messages.length === 0;
+    welcome.hidden = messages.length > 0;
+  };
+
+  const newChat = () => {
+    if (answering) session.stop();
+    messages = [];
+    log.replaceChildren(welcome);
+    part("announcement").textContent = "";
+    refresh();
+  };
+
+  const send = async () => {
+    const text = prompt.value.trim();
+    if (session.state !== "ready" || text === "") return;
+    calm();
+    const conversation = (messages = [...messages, { role: "user", content: text }]);
+    prompt.value = "";
+    part("announcement").textContent = "The model is answering.";
+    new Turn(log, "user", text);
+    const turn = new Turn(log, "assistant");
+    turn.busy(true);
+    answering = true;
+    panel.begin();
+    let answer = "";
+    try {
+      await session.use(async (engine, signal) => {
+        const { values } = settings;
+        const stream = await engine.chat.completions.create({
+          ...sampling(values),
+          messages: conversation,
+          context_overflow: values.context_overflow === "slide" ? "slide" : "error",
+          stream: true,
+          stream_options: { include_usage: true },
+          speculation: speculation(values, session.hasDraft),
+          signal,
+        });
+        let usage: Usage | undefined;
+        for await (const chunk of stream) {
+          const choice = chunk.choices[0];
+          const piece = choice?.delta.content ?? "";
+          answer += piece;
+          turn.append(piece, chunk.foredraft.tokens, chunk.foredraft.rejected);
+          usage = chunk.usage ?? usage;
+          panel.chunk(chunk.foredraft, usage);
+          if (choice?.finish_reason) turn.note(ending(choice.finish_reason, chunk.foredraft));
+        }
+      });
+    } catch (thrown) {
+      complain(thrown);
+    } finally {
+      turn.busy(false);
+      answering = false;
+      // What was said so far is part of the conversation; a question without an answer is not.
+      if (messages === conversation) {
+        messages = answer === "" ? conversation.slice(0, -1) : [...conversation, { role: "assistant", content: answer }];
+        part("announcement").textContent = answer === "" ? "There is no answer." : `The model answered: ${answer}`;
+      }
+      refresh();
+    }
+    prompt.focus();
+  };
+
+  byId("chat-form", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    void send();
+  });
+  button("new-chat").addEventListener("click", () => {
+    newChat();
+    prompt.focus();
+  });
+  const stop = () => {
+    if (answering) session.stop();
+  };
+  button("stop").addEventListener("click", stop);
+  prompt.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      void send();
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    // In the dialog it closes that.
+    if (event.key === "Escape" && !document.querySelector("dialog[open]")) stop();
+  });
+  const wrong = input("show-rejected");
+  wrong.addEventListener("change", () => log.classList.toggle("with-rejected", wrong.checked));
+
+  // Another model has read nothing of this conversation.
+  let { engine } = session;
+  session.onChange(() => {
+    if (session.engine !== engine) {
+      engine = session.engine;
+      newChat();
+      if (engine) prompt.focus();
+      panel.show(engine);
+    }
+    refresh();
+  });
+  refresh();
 }
 
-/** One turn of the conversation. */
-export class Turn {
-  private readonly root: HTMLElement;
-  private readonly body = element("span", "text");
-
-  constructor(
-    private readonly log: HTMLElement,
-    role: "user" | "assistant",
-    text = "",
-  ) {
-    this.root = element("div", `turn ${role}`);
-    this.body.textContent = text;
-    this.root.append(element("span", "who", role === "user" ? "You" : "Model"), this.body);
-    log.append(this.root);
-    this.follow(true);
-  }
-
-  /** Marks the turn as being written; a screen reader waits for its end. */
-  busy(on: boolean): void {
-    this.root.classList.toggle("busy", on);
-    this.root.setAttribute("aria-busy", String(on));
-  }
-
-  /** Adds text; where its tokens spell it, each drafted and accepted one is marked. */
-  append(text: string, tokens: readonly TokenPiece[]): void {
-    const atEnd = this.atEnd();
-    let at = 0;
-    for (const token of tokens) {
-      // A token may be held back or cut by a stop string; what the text does not contain is not shown.
-      if (token.text === "" || !text.startsWith(token.text, at)) continue;
-      if (token.accepted) {
-        const mark = element("mark", "drafted", token.text);
-        mark.title = `drafted by ${token.source}, accepted`;
-        this.body.append(mark);
-      } else {
-        this.body.append(token.text);
-      }
-      at += token.text.length;
-    }
-    this.body.append(text.slice(at));
-    this.follow(atEnd);
-  }
-
-  /** A line of figures under the turn. */
-  note(text: string): void {
-    const atEnd = this.atEnd();
-    this.root.append(element("span", "note", text));
-    this.follow(atEnd);
-  }
-
-  private atEnd(): boolean {
-    return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 40;
-  }
-
-  /** Keeps the end in view, unless the reader has scrolled away from it. */
-  private follow(wasAtEnd: boolean): void {
-    if (wasAtEnd) this.log.scrollTop = this.log.scrollHeight;
-  }
+function ending(reason: string, { timings, dropped_messages }: ChunkExtra): string {
+  const why = { stop: "", length: "longest answer reached", abort: "stopped" }[reason] ?? reason;
+  const speed = timings ? `${fixed(timings.tokens_per_second, 1)} tokens/s` : "";
+  const dropped = dropped_messages ? `the oldest ${dropped_messages} messages no longer fit and were left out` : "";
+  return [speed, why, dropped].filter(Boolean).join(" · ");
 }

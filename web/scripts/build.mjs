@@ -4,7 +4,8 @@
 //
 // --profile published   slower to build, smaller and faster to run; wasm-opt runs too where `binaryen` is installed
 // --skip-wasm           keep the wasm of the last build: only TypeScript and the page have changed
-import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -48,6 +49,17 @@ function optimise(wasm) {
   run(bin("wasm-opt"), ["-O3", ...features, ...more, wasm, "-o", wasm]);
 }
 
+/** The service worker knows the page's files by name and, so that a change of any is a new version, by a hash of them all. */
+async function bundleServiceWorker() {
+  const names = readdirSync(pageDir).filter((name) => !name.endsWith(".map")).sort();
+  const hash = createHash("sha256");
+  for (const name of names) hash.update(name).update(readFileSync(path.join(pageDir, name)));
+  // The folder itself is the page: servers may answer `index.html` with a redirect to it.
+  const files = names.map((name) => (name === "index.html" ? "./" : name));
+  const define = { PAGE_FILES: JSON.stringify(files), PAGE_VERSION: JSON.stringify(hash.digest("hex").slice(0, 16)) };
+  await bundle([path.join(web, "page/sw.ts")], pageDir, { define });
+}
+
 /** Takes declarations out of the package that no public one refers to. */
 function dropInternal(entries) {
   const kept = new Set();
@@ -84,15 +96,16 @@ await bundle([source("worker")], packageDir);
 await bundle(
   [
     { in: path.join(web, "page/main.ts"), out: "main" },
-    { in: path.join(web, "page/bench.ts"), out: "bench" },
+    { in: path.join(web, "page/bench-address.ts"), out: "bench" },
     { in: path.join(web, "src/worker.ts"), out: "worker" },
     { in: path.join(web, "page/style.css"), out: "style" },
   ],
   pageDir,
 );
-for (const name of ["index.html", "bench.html"]) copyFileSync(path.join(web, "page", name), path.join(pageDir, name));
+for (const name of ["index.html", "bench.html", "icon.svg"]) copyFileSync(path.join(web, "page", name), path.join(pageDir, name));
 // The prompts of `foredraft bench`, so that both measure the same.
 copyFileSync(path.join(root, "tests/prompts/dev.json"), path.join(pageDir, "prompts.json"));
+await bundleServiceWorker();
 
 for (const name of readdirSync(packageDir).filter((name) => /\.(js|wasm)$/.test(name))) {
   const file = path.join(packageDir, name);

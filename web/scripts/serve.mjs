@@ -16,6 +16,7 @@ const TYPES = {
   ".css": "text/css; charset=utf-8",
   ".wasm": "application/wasm",
   ".json": "application/json",
+  ".svg": "image/svg+xml",
 };
 
 /** The folders that are served, by the beginning of the address; the longest match wins. */

@@ -130,14 +130,14 @@ export class ModelEngine {
     return this.now.info.device_reason;
   }
 
-  /** What became of the files that came by URL: from where they came, and whether they are kept for the next load. */
-  get storage(): readonly StorageOutcome[] {
-    return this.now.info.storage;
-  }
-
   /** Whether what answers teach the drafters is kept for later visits, and what was there already. */
   get remembered(): Remembered {
     return this.now.info.remember;
+  }
+
+  /** What became of the files that came by URL: from where they came, and whether they are kept for the next load. */
+  get storage(): readonly StorageOutcome[] {
+    return this.now.info.storage;
   }
 
   /**
@@ -248,10 +248,10 @@ export class ModelEngine {
     let first = true;
     const result = this.now.client.call("generate", args, {
       signal: own.signal,
-      onEvent: ({ text, tokens }: GenerateChunk) => {
+      onEvent: ({ text, tokens, rejected }: GenerateChunk) => {
         const certain = reader ? reader.push(text) : text;
         if (request.stream) {
-          stream.push(shape.chunk(head, { text: certain, tokens, offset, first }));
+          stream.push(shape.chunk(head, { text: certain, tokens, rejected, offset, first }));
         } else {
           whole.text += certain;
           whole.tokens.push(...tokens);

@@ -213,9 +213,19 @@ export interface TokenPiece {
   accepted: boolean;
 }
 
+/** A drafted token that was not kept. */
+export interface RejectedPiece {
+  id: number;
+  text: string;
+  /** The name of the drafter. */
+  source: string;
+}
+
 /** What foredraft adds to a chunk; the last one carries the figures of the whole answer. */
 export interface ChunkExtra {
   tokens: TokenPiece[];
+  /** In chunks of a stream: what was drafted to stand from the last of `tokens` on, and was not kept. */
+  rejected?: RejectedPiece[];
   timings?: Timings;
   speculation?: SpeculationStats;
   device?: DeviceInfo;
@@ -260,7 +270,7 @@ export interface ChatCompletion extends Head<"chat.completion"> {
   ];
   usage: Usage;
   timings: Timings;
-  foredraft: Required<ChunkExtra>;
+  foredraft: Required<Omit<ChunkExtra, "rejected">>;
 }
 
 /** One piece of a streamed continuation. */
@@ -276,5 +286,5 @@ export interface Completion extends Head<"text_completion"> {
   choices: [{ index: 0; text: string; logprobs?: CompletionLogprobs; finish_reason: FinishReason }];
   usage: Usage;
   timings: Timings;
-  foredraft: Required<ChunkExtra>;
+  foredraft: Required<Omit<ChunkExtra, "rejected">>;
 }

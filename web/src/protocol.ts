@@ -7,6 +7,7 @@ import type { WireError } from "./errors.js";
 import type {
   DeviceInfo,
   FinishReason,
+  RejectedPiece,
   SpeculationStats,
   Timings,
   TokenLogprob,
@@ -125,6 +126,7 @@ export interface WireLogprob extends TokenLogprob {
 export interface GenerateChunk {
   text: string;
   tokens: WirePiece[];
+  rejected: RejectedPiece[];
 }
 
 /** The figures of one answer. */

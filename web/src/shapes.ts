@@ -8,6 +8,7 @@ import type {
   CompletionChunk,
   CompletionLogprobs,
   FinishReason,
+  RejectedPiece,
   TokenLogprob,
   ToolCall,
 } from "./openai.js";
@@ -25,6 +26,7 @@ export interface AnswerHead {
 export interface Piece {
   text: string;
   tokens: WirePiece[];
+  rejected?: RejectedPiece[];
   calls?: ToolCall[];
   /** Length of the text before it. */
   offset: number;
@@ -47,7 +49,11 @@ const figures = ({ timings, speculation, device, dropped_messages }: Summary) =>
   device,
   dropped_messages,
 });
-const extra = ({ tokens, summary }: Piece): ChunkExtra => ({ tokens: plain(tokens), ...(summary && figures(summary)) });
+const extra = ({ tokens, rejected, summary }: Piece): ChunkExtra => ({
+  tokens: plain(tokens),
+  ...(rejected && { rejected }),
+  ...(summary && figures(summary)),
+});
 const likelihood = ({ token, logprob, bytes }: WireLogprob): TokenLogprob => ({ token, logprob, bytes });
 
 /** The field itself, for a spread: absent where nothing was asked for. */

@@ -1,0 +1,109 @@
+/** The one engine of the page, which its tabs share, and who is using it. */
+import { Engine, type LoadOptions, type LoadProgress } from "../src/index.js";
+import { isGone } from "./problems.js";
+
+/** What the tabs may do now. */
+export type State = "empty" | "loading" | "ready" | "busy";
+
+export class Session {
+  engine: Engine | undefined;
+  /** Whether a draft model was loaded with it. */
+  hasDraft = false;
+  /** Hears how far a load is. */
+  onProgress: (progress: LoadProgress) => void = () => {};
+  private loading: AbortController | undefined;
+  private working: AbortController | undefined;
+  private readonly listeners: (() => void)[] = [];
+
+  get state(): State {
+    if (this.loading) return "loading";
+    if (!this.engine) return "empty";
+    return this.working ? "busy" : "ready";
+  }
+
+  /** Called whenever the state has changed. */
+  onChange(listener: () => void): void {
+    this.listeners.push(listener);
+  }
+
+  /** Loads a model in place of the one there is; what went wrong is thrown, unless it was cancelled. */
+  async load(options: LoadOptions): Promise<boolean> {
+    if (this.loading) return false;
+    this.unload();
+    const abort = (this.loading = new AbortController());
+    this.changed();
+    try {
+      this.engine = await Engine.load({ ...options, onProgress: this.onProgress, signal: abort.signal });
+      this.hasDraft = options.draftModel !== undefined;
+      return true;
+    } catch (thrown) {
+      if (abort.signal.aborted) return false;
+      throw thrown;
+    } finally {
+      this.loading = undefined;
+      this.changed();
+    }
+  }
+
+  cancelLoad(): void {
+    this.loading?.abort();
+  }
+
+  unload(): void {
+    this.stop();
+    this.engine?.unload();
+    this.engine = undefined;
+    this.hasDraft = false;
+    this.changed();
+  }
+
+  /** Runs work that has the engine for itself; gives undefined where the engine is not free or the work was stopped. */
+  async use<T>(work: (engine: Engine, signal: AbortSignal) => Promise<T>): Promise<T | undefined> {
+    const { engine } = this;
+    if (!engine || this.state !== "ready") return undefined;
+    const abort = (this.working = new AbortController());
+    this.changed();
+    try {
+      return await work(engine, abort.signal);
+    } catch (thrown) {
+      if (abort.signal.aborted) return undefined;
+      // Nothing answers any more after these.
+      if (isGone(thrown)) await this.recover(engine);
+      throw thrown;
+    } finally {
+      if (this.working === abort) this.working = undefined;
+      this.changed();
+    }
+  }
+
+  /** Ends the work that runs. */
+  stop(): void {
+    this.working?.abort();
+  }
+
+  /** Ends the work that runs, also such as cannot be asked to end: the model is loaded again. */
+  async restart(): Promise<void> {
+    this.stop();
+    if (this.engine) await this.recover(this.engine);
+  }
+
+  /** Loads the model again, so that a conversation can go on; where that fails there is none. */
+  private async recover(engine: Engine): Promise<void> {
+    if (this.engine !== engine || this.loading) return;
+    const abort = (this.loading = new AbortController());
+    this.changed();
+    try {
+      await engine.recover({ signal: abort.signal, onProgress: this.onProgress });
+    } catch {
+      // Why it was lost is told by who asked; that it is gone shows.
+      if (this.engine === engine) this.unload();
+    } finally {
+      if (this.loading === abort) this.loading = undefined;
+      this.changed();
+    }
+  }
+
+  private changed(): void {
+    for (const listener of this.listeners) listener();
+  }
+}
