@@ -12,7 +12,7 @@
 #import seen
 
 const KV_CHUNK: u32 = 64u;
-const ROWS: u32 = 32u;
+const ROWS: u32 = {ROWS}u;
 const MAX_COLUMNS: u32 = 16u;
 const LOWEST: f32 = -1e30;
 
@@ -150,56 +150,67 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
 
-    // A thread sums four rows of eight pairs of values.
-    let tiles = vectors / 2u;
-    for (var item = thread; item < (rows + 3u) / 4u * tiles; item += KV_CHUNK) {
-        let quad = item / tiles;
-        let tile = item % tiles;
-#repeat r 4
-        let column{r} = min(first_row + 4u * quad + {r}u, first_row + rows - 1u) / per_kv;
-#repeat p 8
-        var sum{r}_{p} = vec2<f32>(0.0);
+    // A thread sums TILE rows of VECTORS vectors of values; UNROLL positions are on their way at once.
+    let tiles = vectors / {VECTORS}u;
+    for (var item = thread; item < (rows + {TILE}u - 1u) / {TILE}u * tiles; item += KV_CHUNK) {
+        let tile_row = item / tiles * {TILE}u;
+        let vector = item % tiles * {VECTORS}u;
+#repeat r TILE
+        let column{r} = min(first_row + tile_row + {r}u, first_row + rows - 1u) / per_kv;
+#repeat v VECTORS
+#repeat p 4
+        var sum{r}_{v}_{p} = vec2<f32>(0.0);
 #end
 #end
-        for (var j = 0u; j < shared_count; j++) {
-            let at = (cache_at + start + j) * vectors + 2u * tile;
-            let v0 = v_cache[at];
-            let v1 = v_cache[at + 1u];
-            let weight_at = j * ROWS + 4u * quad;
-#repeat r 4
-            let weight{r} = weights[weight_at + {r}u];
 #end
-#repeat r 4
-#repeat p 8
-            sum{r}_{p} = value_pair(weight{r}, select(v0[{p} % 4], v1[{p} % 4], {p} > 3), sum{r}_{p});
+        var j = 0u;
+        for (; j + {UNROLL}u <= shared_count; j += {UNROLL}u) {
+            let at = (cache_at + start + j) * vectors + vector;
+            let weight_at = j * ROWS + tile_row;
+#repeat u UNROLL
+#repeat v VECTORS
+            let v{u}_{v} = v_cache[at + {u}u * vectors + {v}u];
+#end
+#repeat r TILE
+            let weight{u}_{r} = weights[weight_at + {u}u * ROWS + {r}u];
+#end
+#end
+#repeat u UNROLL
+#repeat r TILE
+#repeat v VECTORS
+#repeat p 4
+            sum{r}_{v}_{p} = value_pair(weight{u}_{r}, v{u}_{v}[{p}], sum{r}_{v}_{p});
+#end
+#end
 #end
 #end
         }
-        for (var j = shared_count; j < count; j++) {
-            let weight_at = j * ROWS + 4u * quad;
-#repeat r 4
+        for (; j < count; j++) {
+            let weight_at = j * ROWS + tile_row;
+#repeat r TILE
             let weight{r} = weights[weight_at + {r}u];
 #end
-#repeat r 4
+#repeat r TILE
             {
-                let at = slots[j * MAX_COLUMNS + column{r}] + 2u * tile;
-                let v0 = v_cache[at];
-                let v1 = v_cache[at + 1u];
-#repeat p 8
-                sum{r}_{p} = value_pair(weight{r}, select(v0[{p} % 4], v1[{p} % 4], {p} > 3), sum{r}_{p});
+                let at = slots[j * MAX_COLUMNS + column{r}] + vector;
+#repeat v VECTORS
+                let v{v} = v_cache[at + {v}u];
+#repeat p 4
+                sum{r}_{v}_{p} = value_pair(weight{r}, v{v}[{p}], sum{r}_{v}_{p});
+#end
 #end
             }
 #end
         }
-#repeat r 4
-        if 4u * quad + {r}u < rows {
-            let row = first_row + 4u * quad + {r}u;
+#repeat r TILE
+        if tile_row + {r}u < rows {
+            let row = first_row + tile_row + {r}u;
             let out_at = ((row / per_kv * fixed.heads + group.y * per_kv + row % per_kv) * fixed.chunks + group.x)
-                * (fixed.head_dim / 4u + 1u) + 4u * tile;
-            partial_out[out_at] = vec4<f32>(sum{r}_0, sum{r}_1);
-            partial_out[out_at + 1u] = vec4<f32>(sum{r}_2, sum{r}_3);
-            partial_out[out_at + 2u] = vec4<f32>(sum{r}_4, sum{r}_5);
-            partial_out[out_at + 3u] = vec4<f32>(sum{r}_6, sum{r}_7);
+                * (fixed.head_dim / 4u + 1u) + 2u * vector;
+#repeat v VECTORS
+            partial_out[out_at + 2u * {v}u] = vec4<f32>(sum{r}_{v}_0, sum{r}_{v}_1);
+            partial_out[out_at + 2u * {v}u + 1u] = vec4<f32>(sum{r}_{v}_2, sum{r}_{v}_3);
+#end
         }
 #end
     }

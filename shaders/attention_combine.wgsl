@@ -9,6 +9,8 @@
 const WORKGROUP: u32 = 16u;
 const KV_CHUNK: u32 = 64u;
 const MAX_HEAD_DIM: u32 = 256u;
+// Loads that are on their way at once.
+const UNROLL: u32 = 4u;
 const LOWEST: f32 = -1e30;
 
 struct Fixed {
@@ -32,10 +34,6 @@ var<workgroup> merged: array<vec4<f32>, MAX_HEAD_DIM / 4u>;
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 #endif
 
-fn chunk_after(chunk: u32, hole: u32, resume: u32) -> u32 {
-    return select(chunk + 1u, resume, chunk + 1u == hole);
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let row = group.y * fixed.heads + group.x;
@@ -45,23 +43,38 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let hole = select(first, (seen.hole + KV_CHUNK - 1u) / KV_CHUNK, seen.hole > seen.start);
     let resume = max(hole, seen.resume / KV_CHUNK);
     let last = (seen.end + KV_CHUNK - 1u) / KV_CHUNK;
-    let start = select(first, resume, first == hole);
+    let before = hole - first;
+    let chunks = before + last - resume;
     let vectors = fixed.head_dim / 4u;
     let row_at = row * fixed.chunks * (vectors + 1u);
 
+    // Past the last chunk the last is read again, and counts nothing.
     var maximum = LOWEST;
-    for (var chunk = start; chunk < last; chunk = chunk_after(chunk, hole, resume)) {
-        maximum = max(maximum, partials[row_at + chunk * (vectors + 1u) + vectors].x);
+    for (var n = 0u; n < chunks; n += UNROLL) {
+#repeat u UNROLL
+        let n{u} = min(n + {u}u, chunks - 1u);
+        let whole{u} = row_at + select(resume + n{u} - before, first + n{u}, n{u} < before) * (vectors + 1u) + vectors;
+        let maximum{u} = partials[whole{u}].x;
+#end
+#repeat u UNROLL
+        maximum = max(maximum, maximum{u});
+#end
     }
     for (var i = thread; i < vectors; i += WORKGROUP) {
         var value = vec4<f32>(0.0);
         var sum = 0.0;
-        for (var chunk = start; chunk < last; chunk = chunk_after(chunk, hole, resume)) {
-            let at = row_at + chunk * (vectors + 1u);
-            let whole = partials[at + vectors].xy;
-            let factor = exp(whole.x - maximum);
-            value = fma(vec4<f32>(factor), partials[at + i], value);
-            sum = fma(factor, whole.y, sum);
+        for (var n = 0u; n < chunks; n += UNROLL) {
+#repeat u UNROLL
+            let n{u} = min(n + {u}u, chunks - 1u);
+            let at{u} = row_at + select(resume + n{u} - before, first + n{u}, n{u} < before) * (vectors + 1u);
+            let whole{u} = partials[at{u} + vectors].xy;
+            let partial{u} = partials[at{u} + i];
+#end
+#repeat u UNROLL
+            let factor{u} = select(0.0, exp(whole{u}.x - maximum), n + {u}u < chunks);
+            value = fma(vec4<f32>(factor{u}), partial{u}, value);
+            sum = fma(factor{u}, whole{u}.y, sum);
+#end
         }
 #ifdef QUANTISED
         merged[i] = value / sum;

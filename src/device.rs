@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::gpu::{AdapterChoice, AdapterReport, GpuExecutor, KernelChoice, SelfTestReport, adapters};
 use crate::plan::{Arithmetic, DeviceInfo, Executor};
 use crate::weights::format::Layout;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Where to run.
@@ -31,15 +32,19 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens what the choice says and tests the kernels of `layouts` on it.
+    /// Opens what the choice says, decides how it multiplies matrices of `shapes` (layout, rows, columns) and tests those
+    /// kernels on it.
     pub(crate) async fn open(
         choice: DeviceChoice,
         arithmetic: Option<Arithmetic>,
-        layouts: &[Layout],
+        shapes: &[(Layout, usize, usize)],
     ) -> Result<Device> {
+        let layouts: BTreeSet<Layout> = shapes.iter().map(|(layout, ..)| *layout).collect();
+        let layouts: Vec<Layout> = layouts.into_iter().collect();
         let tested = async |adapter| {
             let gpu = GpuExecutor::request_with(adapter, arithmetic, None).await?;
-            let report = gpu.self_test(layouts).await?;
+            gpu.tune(shapes).await?;
+            let report = gpu.self_test(&layouts).await?;
             Ok::<_, crate::error::Error>((Rc::new(gpu), report))
         };
         let on_gpu = |(gpu, report): (Rc<GpuExecutor>, SelfTestReport), reason: &str| Device {
@@ -94,7 +99,7 @@ pub struct GpuReport {
 
 /// Opens and tests what there is.
 pub async fn devices() -> Result<DevicesReport> {
-    let auto = Device::open(DeviceChoice::Auto, None, &Layout::ALL).await?;
+    let auto = Device::open(DeviceChoice::Auto, None, &[]).await?;
     let gpu = async {
         let gpu = GpuExecutor::request(AdapterChoice::Any).await?;
         let self_test = gpu.self_test(&Layout::ALL).await?;

@@ -20,7 +20,6 @@ use crate::text::tokenizer::Tokenizer;
 use crate::weights::format::Layout;
 use crate::weights::gguf::{Gguf, GgufReader};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Tokens of context where the caller does not say: enough for a conversation, small enough for any device.
@@ -141,10 +140,10 @@ impl Engine {
             None => None,
         };
         let checked = Checked::of(&target.gguf, draft.as_ref().map(|draft| &draft.gguf), context)?;
-        let Checked { tokenizer, template, context, plans, layouts } = checked;
+        let Checked { tokenizer, template, context, plans, shapes } = checked;
         speculation.drafters(draft.is_some())?;
         progress(&Progress { stage: "device", file: target.file.clone(), loaded_bytes: 0, total_bytes: 0 });
-        let device = Device::open(device, arithmetic, &layouts).await?;
+        let device = Device::open(device, arithmetic, &shapes).await?;
         let executor = device.executor.as_ref();
         MemoryPlan::check(&plans, executor)?;
         let name = target.model_name();
@@ -265,8 +264,8 @@ pub(crate) struct Checked {
     pub(crate) context: usize,
     /// Of the target, then of the draft model.
     pub(crate) plans: Vec<MemoryPlan>,
-    /// Of all matrices.
-    pub(crate) layouts: Vec<Layout>,
+    /// Layout, rows and cols of all matrices.
+    pub(crate) shapes: Vec<(Layout, usize, usize)>,
 }
 
 impl Checked {
@@ -280,8 +279,8 @@ impl Checked {
         let context = wanted_context(target, context)?;
         let files = || std::iter::once(target).chain(draft);
         let plans = files().map(|gguf| MemoryPlan::of(gguf, context)).collect::<Result<Vec<_>>>()?;
-        let layouts: BTreeSet<Layout> = files().flat_map(Gguf::layouts).collect();
-        Ok(Checked { tokenizer, template, context, plans, layouts: layouts.into_iter().collect() })
+        let shapes = files().flat_map(Gguf::matrices).collect();
+        Ok(Checked { tokenizer, template, context, plans, shapes })
     }
 }
 

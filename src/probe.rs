@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 const MATRIX_BYTES: usize = 16 << 20;
 /// Weights in a row of it.
 const COLS: usize = 2048;
+/// Rows of the matrices that stand for a model's where there is none.
+const TESTED_ROWS: usize = 512;
 /// So many matrices are more than most caches of processors hold.
 const CPU_MATRICES: usize = 2;
 /// The same of GPUs in hardware.
@@ -150,8 +152,10 @@ pub async fn probe(options: ProbeOptions) -> Result<Probe> {
         Some((gguf, _)) => Some(Checked::of(gguf, draft.as_ref().map(|(gguf, _)| gguf), context)?),
         None => None,
     };
-    let layouts = checked.as_ref().map_or_else(|| Layout::ALL.to_vec(), |checked| checked.layouts.clone());
-    let device = Device::open(device, arithmetic, &layouts).await?;
+    // Without a model all there may be in one is tested.
+    let all = || Layout::ALL.iter().map(|layout| (*layout, TESTED_ROWS, COLS)).collect();
+    let shapes = checked.as_ref().map_or_else(all, |checked| checked.shapes.clone());
+    let device = Device::open(device, arithmetic, &shapes).await?;
     let executor = device.executor.as_ref();
     let plans = checked.map_or_else(Vec::new, |checked| checked.plans);
     let problem = MemoryPlan::check(&plans, executor).err().map(|error| error.to_string());

@@ -151,6 +151,10 @@ pub struct SpeculationSummary {
     /// MoESD's target efficiency `t(1) / t(γ + 1)`: a plain step's time over that of a verify pass, at the mean columns of
     /// the rounds that had a draft. 1 where checking is free. `None` where either was never measured on this engine.
     pub target_efficiency: Option<f64>,
+    /// Milliseconds of the rounds that drafting took: the host's work, and passes of draft models with a submit of their own.
+    pub draft_ms: f64,
+    /// Milliseconds of the rounds that verify passes took, from submit to read-back.
+    pub verify_ms: f64,
     /// Submits of work in the rounds.
     pub submits: u64,
     /// Buffer maps in the rounds.
@@ -183,6 +187,8 @@ impl SpeculationSummary {
             by_drafter,
             bound: totals.bound(),
             target_efficiency: measured.map(|columns| 1.0 / cost.c(columns)),
+            draft_ms: totals.draft_ms,
+            verify_ms: totals.verify_ms,
             submits,
             maps,
         }

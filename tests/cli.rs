@@ -205,6 +205,9 @@ fn bench_compares_with_plain_decoding_and_replays_its_own_texts() {
             "/categories/0/config",
             "/categories/0/speedup",
             "/categories/0/speedup_range/1",
+            "/categories/0/oracle_speedup",
+            "/categories/0/share_of_oracle",
+            "/categories/0/round_ms/verify",
             "/categories/0/mean_acceptance_length",
             "/categories/0/mean_of_prompts",
             "/categories/0/acceptance_by_position",
@@ -230,7 +233,20 @@ fn bench_compares_with_plain_decoding_and_replays_its_own_texts() {
         (drafts["accepted"].as_u64().expect("a count"), drafts["drafted"].as_u64().expect("a count"));
     assert!(accepted > 0 && accepted < drafted, "{accepted} of {drafted}: nothing was shown");
 
-    let replayed = json(&foredraft(&[&["bench", "--replay", traces.path()], &arms[..]].concat()));
+    // What was measured is what a replay may cost.
+    let report = File::new("report.json", &output.stdout);
+    let page = File::new("report.html", b"");
+    let replay = ["bench", "--replay", traces.path(), "--cost", report.path(), "--html", page.path()];
+    let replayed = json(&foredraft(&[&replay[..], &arms].concat()));
+    assert_eq!(replayed["verify_cost"]["1"], 1.0);
+    let html = std::fs::read_to_string(page.path()).expect("written");
+    for part in ["drafter=ngram,length=fixed", "c(k)", "Accepted by position", "of the oracle"] {
+        assert!(html.contains(part), "{part:?} is missing in {html}");
+    }
+    assert!(!html.contains("src=") && !html.contains("href="), "the page needs nothing else");
+    let shares = replayed["overall"].as_array().expect("rows").iter().map(|row| &row["share_of_oracle"]);
+    let shares: Vec<f64> = shares.map(|share| share.as_f64().expect("a number")).collect();
+    assert!(shares.iter().all(|&share| share > 0.0 && share <= 1.0), "nobody is better than the oracle: {shares:?}");
     for (engine, replay) in rows.iter().zip(replayed["categories"].as_array().expect("rows")) {
         let length = |row: &Value| row["mean_acceptance_length"].as_f64().expect("a number");
         assert!((length(engine) / length(replay) - 1.0).abs() <= 0.03, "{engine:#} in the engine, {replay:#} replayed");
@@ -255,6 +271,8 @@ fn bench_refuses_what_it_cannot_measure() {
     assert_eq!(code(&["--suite", broken.path()]), "bad_option");
     assert_eq!(code(&["--replay", broken.path()]), "bad_option");
     assert_eq!(code(&["--replay", "no/such/file.json"]), "io");
+    assert_eq!(code(&["--replay", traces.path(), "--cost", broken.path()]), "bad_option");
+    assert_eq!(code(&["--replay", traces.path(), "--cost", "no-such-device"]), "io");
     let replay = ["--replay", traces.path(), "--speculation"];
     assert_eq!(code(&[&replay[..], &["drafter=magic"]].concat()), "bad_option");
     assert_eq!(code(&[&replay[..], &["drafter=model"]].concat()), "bad_option");

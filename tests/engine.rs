@@ -9,10 +9,12 @@ use engine::{bytes, load, request, run};
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
 use foredraft::error::Error;
 use foredraft::generation::{Prompt, Request};
+use foredraft::model::MemoryPlan;
 use foredraft::probe::{Probe, ProbeOptions, SpeedClass, probe};
 use foredraft::sampling::SamplingParams;
 use foredraft::summary::{Event, FinishReason};
 use foredraft::weights::format::Format;
+use foredraft::weights::gguf::read_header;
 use foredraft::weights::metadata::Value;
 use futures_lite::future::block_on;
 
@@ -318,4 +320,29 @@ fn speed_has_a_word() {
         assert_eq!(SpeedClass::of(tokens), class);
     }
     assert_eq!([2.0, 1.9].map(SpeedClass::of), [SpeedClass::Slow, SpeedClass::VerySlow]);
+}
+
+/// Device memory is weights, keys and values, and little else, by our own count and by the driver's allocator.
+#[test]
+fn device_memory_is_what_the_ledger_says() {
+    const MIB: u64 = 1 << 20;
+    let mut options = LoadOptions::new(engine::model("smollm2-135m-instruct.gguf"));
+    options.device = DeviceChoice::Gpu;
+    options.context = Some(2048);
+    let header = block_on(read_header(engine::model("smollm2-135m-instruct.gguf").as_mut())).expect("a header");
+    let plan = MemoryPlan::of(&header, 2048).expect("a plan");
+    let smollm2 = load(options);
+    run(smollm2.generate(request(text("Once upon a time"), 8)));
+    let ledger = smollm2.executor().counters().allocated_bytes;
+    let [used, reserved] = smollm2.gpu().expect("a GPU").allocator_bytes().expect("Vulkan and Metal tell");
+    let needed = plan.weights_bytes + plan.kv_bytes;
+    println!(
+        "{} MiB weights and KV, {} by the ledger, {} in use, {} reserved",
+        needed / MIB,
+        ledger / MIB,
+        used / MIB,
+        reserved / MIB
+    );
+    assert!((needed..=needed + 64 * MIB).contains(&ledger), "{ledger} bytes, of which {needed} for weights and KV");
+    assert!((ledger..=ledger + 16 * MIB).contains(&used), "{used} bytes in use, {ledger} by the ledger");
 }

@@ -470,7 +470,10 @@ fn where_a_matrix_lies_and_how_bytes_are_multiplied_changes_no_bit() {
     };
     let expected = bits(Geometry::SOFTWARE);
     assert!(bits(buffers) == expected, "textures and uniforms against buffers");
-    assert!(bits(Geometry { dot4: true, ..Geometry::SOFTWARE }) == expected, "floats against dot4I8Packed");
+    assert!(
+        bits(Geometry { dot4: MAX_COLUMNS as u32, ..Geometry::SOFTWARE }) == expected,
+        "floats against dot4I8Packed"
+    );
 }
 
 /// What real GPUs run: several threads a row and a tree of barriers.
@@ -700,7 +703,8 @@ fn more_runs_than_slots_take_more_submits_and_stay_in_order() {
 
 #[test]
 fn what_does_not_fit_is_refused_with_its_numbers() {
-    let gpu = gpu();
+    // Textures are what software wants.
+    let gpu = device::gpu_with(Some(Arithmetic::Q8), Some(Geometry::SOFTWARE));
     let x = gpu.alloc("x", 128).expect("alloc");
     let plan = |step: Step| gpu.prepare(Plan { label: "wrong".to_owned(), bucket: 2, steps: vec![step] });
     let activation = |width, out| Step::Activation { x, out: Vector::F32(out), width, gate: Gate::Silu };

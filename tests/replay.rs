@@ -5,6 +5,7 @@
 #[path = "support/engine.rs"]
 mod engine;
 
+use foredraft::bench::Trace;
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
 use foredraft::generation::Prompt;
 use foredraft::plan::Arithmetic;
@@ -23,35 +24,15 @@ use foredraft::speculate::tree::TokenTree;
 use foredraft::text::template::ChatTemplate;
 use foredraft::weights::gguf::read_header;
 use futures_lite::future::block_on;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Successors recorded of each row.
 const TOP: usize = 8;
 
-/// A recorded answer.
-struct Trace {
-    id: String,
-    category: String,
-    prompt: Vec<u32>,
-    answer: Vec<u32>,
-    /// Likeliest successors of the last token of the prompt and of each of the answer but the last.
-    top: Vec<Vec<u32>>,
-}
-
 fn traces() -> Vec<Trace> {
-    let all: Vec<Value> = serde_json::from_str(include_str!("fixtures/traces.json")).expect("valid");
-    let tokens = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).expect("tokens") };
-    let text = |value: &Value| value.as_str().expect("text").to_owned();
-    let read = |trace: &Value| Trace {
-        id: text(&trace["id"]),
-        category: text(&trace["category"]),
-        prompt: tokens(&trace["prompt"]),
-        answer: tokens(&trace["answer"]),
-        top: trace["top"].as_array().expect("rows").iter().map(tokens).collect(),
-    };
-    all.iter().map(read).collect()
+    serde_json::from_str(include_str!("fixtures/traces.json")).expect("valid")
 }
 
 /// Replays one answer.
@@ -261,7 +242,8 @@ fn the_recording_is_what_the_model_writes() {
             assert_eq!((&prompt, &answer), (&trace.prompt, &trace.answer), "{id}");
             assert_eq!(top, trace.top, "{id}");
         }
-        traces.push(json!({"id": id, "category": category, "prompt": prompt, "answer": answer, "top": top}));
+        let [id, category] = [id, category].map(|name| name.as_str().expect("a name").to_owned());
+        traces.push(Trace { id, category, prompt, answer, top });
     }
     assert!(!traces.is_empty(), "something was compared");
     if !record {

@@ -5,10 +5,15 @@
 //! learned ([`Engine::reset_learned`]); what verifying costs on this device is a measurement, not something learned from a
 //! text, and stays. Where a rule promises the tokens of plain decoding, they are compared.
 
+mod costs;
+#[cfg(not(target_arch = "wasm32"))]
+mod html;
+mod oracle;
 mod profile;
 mod replay;
 mod report;
 
+pub use costs::Costs;
 pub use profile::{KernelTime, PassTime, Profile, profile};
 pub use replay::replay;
 pub use report::{CategoryRow, Figures, Overall, PromptRow, Report, Timing};
@@ -16,9 +21,14 @@ pub use report::{CategoryRow, Figures, Overall, PromptRow, Report, Timing};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generation::{Prompt, Request};
+use crate::plan::MAX_COLUMNS;
 use crate::sampling::SamplingParams;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::accept::Exactness;
+use crate::speculate::drafters::DrafterId;
+use crate::speculate::outcome::{Needs, Row};
+use crate::speculate::target::{Job, ModelTarget, Target};
+use crate::speculate::tree::TokenTree;
 use report::{Builder, Run};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -219,6 +229,9 @@ pub async fn run(
         let first = bench.run(&off, wanted).await?;
         let text = first.answer.clone();
         let mut plain = Some(first);
+        let top = bench.likeliest(&text).await?;
+        let (id, category) = (prompt.id.clone(), prompt.category.clone());
+        let trace = Trace { id, category, prompt: tokens.clone(), answer: text.clone(), top };
         for _ in 0..options.repeats.max(1) {
             for (at, arm) in options.arms.iter().enumerate() {
                 if plain.is_none() && options.repeats > 0 {
@@ -235,11 +248,12 @@ pub async fn run(
                     Some(plain) if options.repeats > 0 => Some(Timing::of(&plain, &found)),
                     _ => None,
                 };
+                let oracle = || replay::oracle_on_device(arm, &trace, &engine.cost_model());
+                let timing = timing.map(|timing| oracle().map_or(timing, |speedup| timing.with_oracle(speedup)));
                 builder.add(&prompt.category, &prompt.id, at, &found, timing, equal);
             }
         }
-        let (id, category) = (prompt.id.clone(), prompt.category.clone());
-        traces.push(Trace { id, category, prompt: tokens, answer: text, top: Vec::new() });
+        traces.push(trace);
     }
     let report = Report {
         suite: suite.name.clone(),
@@ -269,6 +283,27 @@ impl Bench<'_> {
         let mut answer = summary.tokens;
         answer.extend(summary.end_token);
         Ok(Run { answer, decode_ms: summary.timings.decode_ms, speculation: summary.speculation })
+    }
+
+    /// Likeliest successors of the prompt's last token and of each token of the answer but its last, which the engine has
+    /// just written: it is checked again, in passes as wide as there are.
+    async fn likeliest(&self, answer: &[u32]) -> Result<Vec<Vec<u32>>> {
+        let model = self.engine.target();
+        let target = ModelTarget { executor: self.engine.executor(), model };
+        let needs = Needs { stats: true, ..Needs::default() };
+        let all = [self.prompt, answer].concat();
+        let mut rows = Vec::new();
+        for at in (self.prompt.len()..all.len()).step_by(MAX_COLUMNS) {
+            model.kv.keep_prefix(&all, at - 1);
+            let tree = TokenTree::chain(all[at - 1], &all[at..(all.len() - 1).min(at + MAX_COLUMNS - 1)], DrafterId(0));
+            let job = Job { tokens: &all[..at], tree: &tree, inner: None, sampling: &self.options.sampling, needs };
+            let verified = target.verify(job).await?;
+            let path: Vec<_> = tree.ids().skip(1).collect();
+            target.commit(&all[..at], &tree, &path);
+            let ranked = |row: &Row| row.stats.as_ref().map_or_else(Vec::new, |stats| stats.top.clone());
+            rows.extend(verified.rows.iter().map(|row| ranked(row).into_iter().map(|(token, _)| token).collect()));
+        }
+        Ok(rows)
     }
 }
 

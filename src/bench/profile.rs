@@ -3,11 +3,15 @@
 use super::report::median;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::gpu::{CutTime, GpuExecutor, TuneReport};
 use crate::model::Model;
 use crate::plan::{Executor, MAX_COLUMNS, Params, Plan, PlanId, Step, Submission};
 use crate::runtime::now_ms;
 use serde::Serialize;
 use std::fmt::{Display, Formatter};
+
+/// Work before anything is timed.
+const WARM_UP_MS: f64 = 300.0;
 
 /// All calls of one kernel in a pass, on matrices of one size.
 #[derive(Debug, Clone, Serialize)]
@@ -42,6 +46,8 @@ pub struct Profile {
     pub device: crate::plan::DeviceInfo,
     /// An empty submit and the wait for it, which is not in the other times.
     pub round_trip_ms: f64,
+    /// How matrices are cut on a GPU, with the candidates that were timed at load.
+    pub cuts: Vec<TuneReport>,
     /// By context, then by columns.
     pub passes: Vec<PassTime>,
 }
@@ -57,6 +63,11 @@ pub async fn profile(engine: &Engine, columns: &[usize], contexts: &[usize], rep
         round_trips.push(empty.ms(executor).await?);
     }
     let round_trip_ms = median(round_trips).unwrap_or(0.0);
+    // A GPU that was idle starts slowly.
+    let (start, warm) = (now_ms(), Timed { runs: model.pass(Params::chain(1, 0, 0), true) });
+    while now_ms() - start < WARM_UP_MS && !contexts.is_empty() {
+        warm.ms(executor).await?;
+    }
     for &context in contexts {
         for &columns in columns {
             let mark = executor.mark();
@@ -65,7 +76,8 @@ pub async fn profile(engine: &Engine, columns: &[usize], contexts: &[usize], rep
             passes.push(pass?);
         }
     }
-    Ok(Profile { device: engine.device(), round_trip_ms, passes })
+    let cuts = engine.gpu().map(GpuExecutor::tuned).unwrap_or_default();
+    Ok(Profile { device: engine.device(), round_trip_ms, cuts, passes })
 }
 
 async fn time_pass(
@@ -136,6 +148,12 @@ impl Display for Profile {
             "{}: {}; an empty round trip takes {:.2} ms",
             self.device.kind, self.device.name, self.round_trip_ms
         )?;
+        for TuneReport { layout, rows, cols, candidates, chosen } in &self.cuts {
+            writeln!(f, "\nmatvec {rows} x {cols} {layout}: {chosen}, of (ms with 1 and 8 columns)")?;
+            for CutTime { cut, ms: [one, eight] } in candidates {
+                writeln!(f, "  {one:>9.4} {eight:>9.4}  {cut}")?;
+            }
+        }
         let mut one = None;
         for pass in &self.passes {
             if pass.columns == 1 {

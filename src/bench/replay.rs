@@ -3,6 +3,8 @@
 //! With `match` and drafters that learn from committed tokens only, a replay makes exactly the rounds that the engine makes
 //! on the text. Times are not measured but added up from a cost curve.
 
+use super::costs::Costs;
+use super::oracle::Oracle;
 use super::report::{Builder, Report, Run, Timing};
 use super::{Arm, Options, Trace};
 use crate::error::{Error, Result};
@@ -17,12 +19,14 @@ use crate::speculate::target::Target;
 use crate::summary::SpeculationSummary;
 use std::rc::Rc;
 
-/// Replays recorded texts with each configuration, whose stores are empty before each text. `cost` says what passes cost;
+/// Times that the oracle's rate is corrected by what it then reaches; it hardly moves after the second.
+const ORACLE_TURNS: usize = 3;
+
+/// Replays recorded texts with each configuration, whose stores are empty before each text. `costs` says what rounds cost;
 /// configurations do not know it beforehand and measure it as they go, as on a device.
-pub fn replay(traces: &[Trace], options: &Options, cost: &CostModel) -> Result<Report> {
+pub fn replay(traces: &[Trace], options: &Options, costs: &Costs) -> Result<Report> {
     let mut builder = Builder::new(&options.arms);
-    // The curve itself, whatever is known of it.
-    let cost = CostModel::of_curve(COLUMN_BUCKETS.map(|columns| cost.verify_ms(columns)), &[]);
+    let cost = costs.model()?;
     for trace in options.select(traces, |trace| &trace.category) {
         if trace.prompt.is_empty() {
             return Err(Error::EmptyPrompt);
@@ -30,22 +34,48 @@ pub fn replay(traces: &[Trace], options: &Options, cost: &CostModel) -> Result<R
         let most = options.max_tokens.unwrap_or(usize::MAX).min(trace.answer.len());
         let answer = &trace.answer[..most];
         for (at, arm) in options.arms.iter().enumerate() {
-            let mut speculator = speculator(arm, trace)?;
-            let mut target = SimulatedTarget::new([&trace.prompt[..], answer].concat(), cost.clone(), 0.0);
-            target.stats = vec![None; trace.prompt.len() - 1];
-            target.stats.extend(trace.top.iter().map(|top| Some(Rc::new(ranks(top)))));
-            let outcomes = target.replay(&mut speculator, trace.prompt.len())?;
-            let answered: Vec<u32> = outcomes.iter().flat_map(RoundOutcome::emitted).collect();
-            let equal = builder.compare(&trace.id, &arm.name, answer, &answered);
-            let timing = Timing::assumed(cost.plain_ms() * answer.len() as f64 / target.now_ms());
-            let speculation = SpeculationSummary::of(&speculator, 0, 0);
-            let run = Run { answer: answered, decode_ms: target.now_ms(), speculation };
+            let run = rounds(trace, answer, &cost, speculator(arm, trace)?)?;
+            let equal = builder.compare(&trace.id, &arm.name, answer, &run.answer);
+            let timing = Timing::assumed(cost.plain_ms() * answer.len() as f64 / run.decode_ms);
+            let timing = timing.with_oracle(oracle_speedup(arm, trace, answer, &cost)?);
             builder.add(&trace.category, &trace.id, at, &run, Some(timing), Some(equal));
         }
     }
-    let device = DeviceInfo { kind: "replay", name: "no device, assumed costs".to_owned(), software: true };
+    let device = DeviceInfo { kind: "replay", name: costs.name.clone(), software: true };
     let options = Options { repeats: 1, ..options.clone() };
     Ok(Report { model: "recorded texts".to_owned(), device, ..builder.report(&options, &cost) })
+}
+
+/// The speed-up of a configuration whose draft lengths are chosen by who knows the text.
+fn oracle_speedup(arm: &Arm, trace: &Trace, answer: &[u32], cost: &CostModel) -> Result<f64> {
+    let text: Rc<[u32]> = [&trace.prompt[..], answer].concat().into();
+    let plain_rate = 1.0 / cost.plain_ms();
+    let mut rate = plain_rate;
+    for _ in 0..ORACLE_TURNS {
+        let speculator = speculator(arm, trace)?.map_length(|inner| {
+            let (text, cost) = (Rc::clone(&text), cost.clone());
+            Box::new(Oracle { inner, text, cost, rate })
+        });
+        rate = plain_rate.max(answer.len() as f64 / rounds(trace, answer, cost, speculator)?.decode_ms);
+    }
+    Ok(rate / plain_rate)
+}
+
+/// The same where a configuration was measured on a device with these costs; `None` where a recording cannot answer it.
+pub(super) fn oracle_on_device(arm: &Arm, trace: &Trace, cost: &CostModel) -> Option<f64> {
+    // The curve itself, whatever is known of it.
+    let cost = CostModel::of_curve(COLUMN_BUCKETS.map(|columns| cost.verify_ms(columns)), &[]);
+    oracle_speedup(arm, trace, &trace.answer, &cost).ok()
+}
+
+/// Writes an answer by rounds on a device of known costs.
+fn rounds(trace: &Trace, answer: &[u32], cost: &CostModel, mut speculator: Speculator) -> Result<Run> {
+    let mut target = SimulatedTarget::new([&trace.prompt[..], answer].concat(), cost.clone(), 0.0);
+    target.stats = vec![None; trace.prompt.len() - 1];
+    target.stats.extend(trace.top.iter().map(|top| Some(Rc::new(ranks(top)))));
+    let outcomes = target.replay(&mut speculator, trace.prompt.len())?;
+    let answer = outcomes.iter().flat_map(RoundOutcome::emitted).collect();
+    Ok(Run { answer, decode_ms: target.now_ms(), speculation: SpeculationSummary::of(&speculator, 0, 0) })
 }
 
 /// A speculator that a recording can answer; an error where it would ask for what is not in one.

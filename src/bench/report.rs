@@ -40,17 +40,28 @@ pub struct Timing {
     pub plain_tokens_per_second: Option<f64>,
     /// Rate of the speculative run.
     pub tokens_per_second: Option<f64>,
+    /// What the speed-up would be at this device's costs with draft lengths that know the text; `None` where no recording can
+    /// tell.
+    pub oracle_speedup: Option<f64>,
 }
 
 impl Timing {
     pub(super) fn of(plain: &Run, found: &Run) -> Timing {
         let (plain, found) = (plain.tokens_per_second(), found.tokens_per_second());
-        Timing { speedup: found / plain, plain_tokens_per_second: Some(plain), tokens_per_second: Some(found) }
+        Timing {
+            plain_tokens_per_second: Some(plain),
+            tokens_per_second: Some(found),
+            ..Timing::assumed(found / plain)
+        }
     }
 
     /// Of times in an unknown unit.
     pub(super) fn assumed(speedup: f64) -> Timing {
-        Timing { speedup, plain_tokens_per_second: None, tokens_per_second: None }
+        Timing { speedup, plain_tokens_per_second: None, tokens_per_second: None, oracle_speedup: None }
+    }
+
+    pub(super) fn with_oracle(self, speedup: f64) -> Timing {
+        Timing { oracle_speedup: Some(speedup), ..self }
     }
 
     /// Medians, each for itself.
@@ -60,8 +71,20 @@ impl Timing {
             speedup: by(|timing| Some(timing.speedup))?,
             plain_tokens_per_second: by(|timing| timing.plain_tokens_per_second),
             tokens_per_second: by(|timing| timing.tokens_per_second),
+            oracle_speedup: by(|timing| timing.oracle_speedup),
         })
     }
+}
+
+/// Milliseconds of a round, on average.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct RoundTime {
+    /// Drafting: the host's work, and passes of draft models that have a submit of their own.
+    pub draft: f64,
+    /// The verify pass from submit to read-back, with draft steps inside it.
+    pub verify: f64,
+    /// The rest: accepting, learning, text.
+    pub host: f64,
 }
 
 /// Figures of some runs of one configuration, all repeats together.
@@ -75,6 +98,12 @@ pub struct Figures {
     pub plain_tokens_per_second: Option<f64>,
     /// Median of the speculative runs.
     pub tokens_per_second: Option<f64>,
+    /// Median of the speed-ups at this device's costs with draft lengths that know the text; `None` where no recording tells.
+    pub oracle_speedup: Option<f64>,
+    /// `speedup` as a share of it.
+    pub share_of_oracle: Option<f64>,
+    /// Where a round's time goes, in milliseconds; `None` where nothing was measured.
+    pub round_ms: Option<RoundTime>,
     /// Tokens by passes of the target after prefill, those without a draft included; 1 is plain decoding.
     pub mean_acceptance_length: f64,
     /// The mean of the prompts' own mean acceptance lengths: each prompt counts the same, where above each pass does.
@@ -99,9 +128,14 @@ impl Figures {
     fn of<'a>(prompts: impl IntoIterator<Item = &'a Measured>) -> Figures {
         let mut figures = Figures::default();
         let mut lengths = Vec::new();
+        let mut ms = RoundTime::default();
         for prompt in prompts {
             let (tokens, rounds) = (figures.tokens, figures.rounds);
             for run in &prompt.runs {
+                let SpeculationSummary { draft_ms, verify_ms, .. } = run.speculation;
+                ms.draft += draft_ms;
+                ms.verify += verify_ms;
+                ms.host += run.decode_ms - draft_ms - verify_ms;
                 figures.tokens += run.answer.len() as u64;
                 figures.rounds += run.speculation.rounds;
                 figures.drafted_rounds += run.speculation.drafted_rounds;
@@ -116,6 +150,12 @@ impl Figures {
             }
             lengths.push(share(figures.tokens - tokens, figures.rounds - rounds));
         }
+        let per_round = |ms: f64| ms / figures.rounds as f64;
+        figures.round_ms = (figures.rounds > 0).then(|| RoundTime {
+            draft: per_round(ms.draft),
+            verify: per_round(ms.verify),
+            host: per_round(ms.host).max(0.0),
+        });
         figures.mean_acceptance_length = share(figures.tokens, figures.rounds);
         figures.mean_of_prompts = lengths.iter().sum::<f64>() / lengths.len().max(1) as f64;
         figures.calls_per_token = share(figures.rounds, figures.tokens);
@@ -128,6 +168,8 @@ impl Figures {
             self.speedup = Some(median.speedup);
             self.plain_tokens_per_second = median.plain_tokens_per_second;
             self.tokens_per_second = median.tokens_per_second;
+            self.oracle_speedup = median.oracle_speedup;
+            self.share_of_oracle = median.oracle_speedup.map(|oracle| median.speedup / oracle);
             let speedups = timings.iter().map(|timing| timing.speedup);
             self.speedup_range =
                 Some(speedups.fold([f64::INFINITY, 0.0], |[low, high], speedup| [low.min(speedup), high.max(speedup)]));
@@ -361,15 +403,16 @@ impl Display for Report {
         writeln!(f, "{} on {}: {}", self.model, self.device.kind, self.device.name)?;
         writeln!(
             f,
-            "tokens/pass: mean acceptance length, tokens by all passes of the target after prefill; per prompt: its mean"
+            "tokens/pass: mean acceptance length, tokens by all passes of the target after prefill; per prompt: its mean; of \
+             oracle: the speed-up as a share of that with draft lengths that know the text"
         )?;
         for overall in &self.overall {
             let exactness = overall.exactness.map_or("", Exactness::name);
             writeln!(f, "\n{} ({exactness}; {})", overall.config, overall.reason)?;
-            let (a, b) = ("speed-up (range)", "tokens/s, off and on");
+            let (a, b, c) = ("speed-up (range)", "of oracle", "tokens/s, off and on");
             writeln!(
                 f,
-                "  {:<14} {:>6} {:>6}  {:>11} {:>10} {:>12}  {a:<18} {b:<21} {:<42} accepted of drafted",
+                "  {:<14} {:>6} {:>6}  {:>11} {:>10} {:>12}  {a:<18} {b:<12} {c:<21} {:<42} accepted of drafted",
                 "category", "tokens", "passes", "tokens/pass", "per prompt", "passes/token", "accepted by position",
             )?;
             let rows = self.categories.iter().filter(|row| row.config == overall.config);
@@ -405,13 +448,17 @@ impl Display for Figures {
             (Some(plain), Some(rate)) => format!("{plain:.1}, {rate:.1}"),
             _ => "-".to_owned(),
         };
+        let oracle = match (self.oracle_speedup, self.share_of_oracle) {
+            (Some(oracle), Some(share)) => format!("{share:.2} of {oracle:.2}"),
+            _ => "-".to_owned(),
+        };
         let drafters = self.drafters.iter().map(|(name, tally)| format!("{name} {}/{}", tally.accepted, tally.drafted));
         let drafters: Vec<String> = drafters.collect();
         let shown = self.acceptance_by_position.iter().take(SHOWN_POSITIONS);
         let positions: Vec<String> = shown.map(|share| format!("{share:.2}")).collect();
         let more = if self.acceptance_by_position.len() > SHOWN_POSITIONS { " …" } else { "" };
         let line = format!(
-            "{:>6} {:>6}  {:>11.2} {:>10.2} {:>12.2}  {speedup:<18} {rates:<21} {:<42} {}",
+            "{:>6} {:>6}  {:>11.2} {:>10.2} {:>12.2}  {speedup:<18} {oracle:<12} {rates:<21} {:<42} {}",
             self.tokens,
             self.rounds,
             self.mean_acceptance_length,

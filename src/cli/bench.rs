@@ -1,14 +1,13 @@
 //! `bench`: speculation against plain decoding, on a suite of prompts or on recorded texts.
 
 use super::models::{ModelArgs, SamplingArgs, load, open};
-use super::output::{out, print_json, read_json, write_json};
+use super::output::{out, print_json, read_json, replace_file, write_json};
 use clap::Args;
-use foredraft::bench::{Arm, Options, Progress, Report, Suite, Trace, replay, run};
+use foredraft::bench::{Arm, Costs, Options, Progress, Report, Suite, Trace, replay, run};
 use foredraft::error::Result;
-use foredraft::speculate::cost::CostModel;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Its options.
@@ -45,6 +44,13 @@ pub(super) struct Bench {
     /// Replay such a file without a model. Acceptance is that of the engine; times follow from assumed costs.
     #[arg(long, conflicts_with_all = ["suite", "draft_model"])]
     replay: Option<PathBuf>,
+    /// What rounds cost in the replay: a JSON file {verify_ms: {"1": …, "8": …}, draft_ms, sync_ms}, a bench's own --json, or a
+    /// published curve: h200-8b, m5-max-70b, mi50-27b. Assumed where not given.
+    #[arg(long, requires = "replay")]
+    cost: Option<String>,
+    /// Write the report to this file too, as a page with charts that needs nothing else.
+    #[arg(long)]
+    html: Option<PathBuf>,
     /// One JSON object on stdout instead of the table.
     #[arg(long)]
     pub(super) json: bool,
@@ -62,7 +68,7 @@ pub(super) async fn bench(args: Bench) -> Result<ExitCode> {
     let report = match (&args.replay, &args.suite) {
         (Some(path), _) => {
             let traces: Vec<Trace> = read_json(path, "replay", "an array of {id, category, prompt, answer}")?;
-            replay(&traces, &options, &CostModel::default())?
+            replay(&traces, &options, &costs(args.cost.as_deref())?)?
         }
         (None, Some(path)) => {
             let suite: Suite = read_json(path, "suite", "{prompts: [{id, category, messages, max_tokens}]}")?;
@@ -73,6 +79,9 @@ pub(super) async fn bench(args: Bench) -> Result<ExitCode> {
         }
         (None, None) => unreachable!("clap asks for one of them"),
     };
+    if let Some(path) = &args.html {
+        replace_file(path, report.to_html()?.as_bytes())?;
+    }
     if args.json {
         print_json(&report)?;
     } else {
@@ -84,6 +93,18 @@ pub(super) async fn bench(args: Bench) -> Result<ExitCode> {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    })
+}
+
+/// Those of a preset or a file.
+fn costs(named: Option<&str>) -> Result<Costs> {
+    let Some(named) = named else { return Ok(Costs::default()) };
+    Costs::preset(named).unwrap_or_else(|| {
+        let presets = Costs::presets().collect::<Vec<_>>().join(", ");
+        let expected = format!("{{verify_ms: {{\"1\": …}}}}, or one of {presets}");
+        let costs: Costs = read_json(Path::new(named), "cost", &expected)?;
+        let name = if costs.name.is_empty() { format!("costs of {named}") } else { costs.name };
+        Ok(Costs { name, ..costs })
     })
 }
 

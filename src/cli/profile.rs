@@ -20,6 +20,9 @@ pub(super) struct ProfileArgs {
     /// Timed runs of each kernel, of which the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
+    /// Only how matrices are cut on this GPU, with the candidates that were timed at load.
+    #[arg(long)]
+    device_profile: bool,
     /// One JSON object on stdout.
     #[arg(long)]
     pub(super) json: bool,
@@ -29,6 +32,7 @@ pub(super) struct ProfileArgs {
 pub(super) async fn profile_command(args: ProfileArgs) -> Result<()> {
     let engine = load(args.model.options()?).await?;
     let columns: Vec<usize> = args.columns.iter().map(|&columns| columns.into()).collect();
-    let found = profile(&engine, &columns, &args.context, args.repeats).await?;
+    let contexts = if args.device_profile { &[][..] } else { &args.context };
+    let found = profile(&engine, &columns, contexts, args.repeats).await?;
     if args.json { print_json(&found) } else { out(format_args!("{found}")) }
 }

@@ -65,8 +65,6 @@ pub(super) const ACTIVATION_WORKGROUP: u32 = u32_after(Kernel::Activation.source
 pub(super) const COMPACT_WORKGROUP: u32 = u32_after(Kernel::Compact.source(), "const WORKGROUP: u32 = ");
 /// Largest head that the attention kernels have room for.
 pub(super) const MAX_HEAD_DIM: u32 = u32_after(Kernel::AttentionCombine.source(), "const MAX_HEAD_DIM: u32 = ");
-/// Rows, each a column and a head, that one workgroup of `attention` computes.
-pub(super) const ATTENTION_ROWS: u32 = u32_after(Kernel::Attention.source(), "const ROWS: u32 = ");
 /// Texels of a line of the textures that matrices lie in.
 pub(super) const TEXTURE_WIDTH: u32 =
     u32_after(include_str!("../../shaders/shared/layouts.wgsl"), "const TEXTURE_WIDTH: u32 = ");
@@ -86,6 +84,26 @@ const _: () = {
     assert!(candidates * Geometry::SOFTWARE.sample_threads >= recent, "sample.wgsl keeps recent tokens in its scratch");
 };
 
+/// How `attention` is cut. The bits are the same for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttentionCut {
+    /// Rows, each a column and a head, that one workgroup computes.
+    pub rows: u32,
+    /// Rows whose values a thread sums.
+    pub tile: u32,
+    /// Vectors of eight values that it sums, 1 or 2.
+    pub vectors: u32,
+    /// Positions whose values it loads at once.
+    pub unroll: u32,
+}
+
+impl AttentionCut {
+    /// What is loaded serves as many rows as there are.
+    pub const SOFTWARE: AttentionCut = AttentionCut { rows: 32, tile: 4, vectors: 2, unroll: 1 };
+    /// As many threads as there can be, and loads that do not wait for each other.
+    pub const HARDWARE: AttentionCut = AttentionCut { rows: 8, tile: 1, vectors: 1, unroll: 8 };
+}
+
 /// How kernels are cut; decided once a device, the same for every column count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Geometry {
@@ -95,14 +113,16 @@ pub struct Geometry {
     pub lanes: u32,
     /// Rows a thread works on.
     pub rows: u32,
-    /// Whether products of bytes are made by `dot4I8Packed` or, with the same bits, of floats.
-    pub dot4: bool,
+    /// Columns up to which products of bytes are made by `dot4I8Packed`; in wider passes they are, with the same bits, of floats.
+    pub dot4: u32,
     /// Whether matrices lie in textures where their layout allows it; `rows` is then a multiple of 4.
     pub texture: bool,
     /// Whether vectors that fit are bound as uniforms.
     pub uniform: bool,
     /// Threads that share a row of logits in `sample` and `row_stats`.
     pub sample_threads: u32,
+    /// Of `attention`.
+    pub attention: AttentionCut,
 }
 
 impl Geometry {
@@ -112,11 +132,57 @@ impl Geometry {
     /// buffers, 23 ms with matrices in textures, 15 and 52 ms with four rows' scales in a texel and vectors as uniforms.
     /// Products as floats against dot4I8Packed: 15.9 and 51 against 15.1 and 60 ms. Small workgroups spread small matrices
     /// over the cores and cost nothing.
-    pub const SOFTWARE: Geometry =
-        Geometry { workgroup: 8, lanes: 1, rows: 8, dot4: false, texture: true, uniform: true, sample_threads: 64 };
+    pub const SOFTWARE: Geometry = Geometry {
+        workgroup: 8,
+        lanes: 1,
+        rows: 8,
+        dot4: 0,
+        texture: true,
+        uniform: true,
+        sample_threads: 64,
+        attention: AttentionCut::SOFTWARE,
+    };
     /// Threads in hardware: neighbours share a row, so that their loads are neighbours too.
-    pub const HARDWARE: Geometry =
-        Geometry { workgroup: 64, lanes: 32, rows: 2, dot4: true, texture: false, uniform: false, sample_threads: 256 };
+    pub const HARDWARE: Geometry = Geometry {
+        workgroup: 64,
+        lanes: 32,
+        rows: 2,
+        dot4: MAX_COLUMNS as u32,
+        texture: false,
+        uniform: false,
+        sample_threads: 256,
+        attention: AttentionCut::HARDWARE,
+    };
+
+    /// Candidates for a matrix on a device of this geometry, itself the first: [`super::GpuExecutor::tune`] times them. Where
+    /// threads are emulated all have one lane, and so the same bits.
+    pub fn alternatives(self) -> Vec<Geometry> {
+        let cut = |workgroup, lanes, rows| Geometry { workgroup, lanes, rows, ..self };
+        let mut all = vec![self];
+        if self.lanes > 1 {
+            all.extend([cut(64, 32, 1), cut(64, 16, 1), cut(64, 16, 2), cut(64, 8, 1), cut(64, 8, 2), cut(64, 8, 4)]);
+            all.extend([cut(64, 64, 1), cut(64, 64, 2), cut(128, 32, 2), cut(128, 16, 2), cut(64, 4, 2)]);
+        } else {
+            let memory = [(false, true), (true, true), (false, false)];
+            all.extend(memory.map(|(texture, uniform)| Geometry { texture, uniform, ..self }));
+            all.extend([4, 2].map(|rows| Geometry { texture: false, uniform: false, rows, ..self }));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|&geometry| seen.insert(geometry));
+        all
+    }
+
+    /// In words, for reports and fingerprints.
+    pub fn label(&self) -> String {
+        let with = |flag: bool, what: &'static str| if flag { what } else { "" };
+        let Geometry { workgroup, lanes, rows, dot4, texture, uniform, .. } = *self;
+        format!(
+            "{workgroup}-{lanes}-{rows}{}{}{}",
+            if dot4 > 0 { format!(" dot4 to {dot4} columns") } else { String::new() },
+            with(texture, " texture"),
+            with(uniform, " uniform")
+        )
+    }
 
     /// Rows that one workgroup computes.
     pub const fn rows_per_workgroup(&self) -> u32 {
@@ -157,8 +223,8 @@ pub enum KernelKey {
     Matvec(MatvecKey),
     /// One text.
     RopeKv,
-    /// Whether queries are bound as a uniform.
-    Attention(bool),
+    /// How it is cut, and whether queries are bound as a uniform.
+    Attention(AttentionCut, bool),
     /// Whether it quantises.
     AttentionCombine(bool),
     /// `true` for SiLU, `false` for GELU; whether it quantises.
@@ -184,7 +250,7 @@ impl KernelKey {
             KernelKey::RmsNorm(_) => Kernel::RmsNorm,
             KernelKey::Matvec(_) => Kernel::Matvec,
             KernelKey::RopeKv => Kernel::RopeKv,
-            KernelKey::Attention(_) => Kernel::Attention,
+            KernelKey::Attention(..) => Kernel::Attention,
             KernelKey::AttentionCombine(_) => Kernel::AttentionCombine,
             KernelKey::Activation(..) => Kernel::Activation,
             KernelKey::Sample(_) => Kernel::Sample,
@@ -203,7 +269,7 @@ impl KernelKey {
                 layout.name(),
                 g.lanes,
                 g.rows,
-                with(quantised, if g.dot4 { ", q8 dot4" } else { ", q8" }),
+                with(quantised, if g.dot4 >= cols { ", q8 dot4" } else { ", q8" }),
                 with(texture, ", texture"),
                 with(uniform, ", uniform"),
             ),
@@ -213,7 +279,9 @@ impl KernelKey {
             KernelKey::RmsNorm(quantised) | KernelKey::AttentionCombine(quantised) => {
                 format!("{}{}", self.kernel().name(), with(quantised, " q8"))
             }
-            KernelKey::Attention(uniform) => format!("attention{}", with(uniform, " uniform")),
+            KernelKey::Attention(cut, uniform) => {
+                format!("attention (rows {}, tile {}){}", cut.rows, cut.tile, with(uniform, " uniform"))
+            }
             KernelKey::Sample(threads) => format!("sample (threads {threads})"),
             KernelKey::RowStats(threads) => format!("row_stats (threads {threads})"),
             KernelKey::RopeKv | KernelKey::Compact => self.kernel().name().to_owned(),
@@ -234,7 +302,7 @@ impl KernelKey {
                 flags.extend(layout_flags(layout));
                 flags.extend(texture.then_some("TEXTURE"));
                 flags.extend(quantised.then_some("QUANTISED"));
-                flags.extend((quantised && geometry.dot4).then_some("DOT4"));
+                flags.extend((quantised && geometry.dot4 >= cols).then_some("DOT4"));
                 flags.extend((geometry.lanes > 1).then_some("REDUCE"));
                 set("X", if quantised { "u32" } else { "f32" }.to_owned());
                 set("COLS", cols.to_string());
@@ -246,7 +314,15 @@ impl KernelKey {
                     set("UNIFORM", (UNIFORM_WORDS / 4).to_string());
                 }
             }
-            KernelKey::Attention(true) => set("UNIFORM", (UNIFORM_WORDS / 4).to_string()),
+            KernelKey::Attention(AttentionCut { rows, tile, vectors, unroll }, uniform) => {
+                set("ROWS", rows.to_string());
+                set("TILE", tile.to_string());
+                set("VECTORS", vectors.to_string());
+                set("UNROLL", unroll.to_string());
+                if uniform {
+                    set("UNIFORM", (UNIFORM_WORDS / 4).to_string());
+                }
+            }
             KernelKey::Sample(threads) | KernelKey::RowStats(threads) => set("SAMPLE_THREADS", threads.to_string()),
             KernelKey::Activation(silu, quantised) => {
                 flags.extend(silu.then_some("SILU"));
@@ -254,7 +330,7 @@ impl KernelKey {
             }
             KernelKey::RmsNorm(quantised) => flags.push(if quantised { "QUANTISED" } else { "FLOATS" }),
             KernelKey::AttentionCombine(quantised) => flags.extend(quantised.then_some("QUANTISED")),
-            KernelKey::RopeKv | KernelKey::Attention(false) | KernelKey::Compact => {}
+            KernelKey::RopeKv | KernelKey::Compact => {}
         }
         defines.extend(flags.into_iter().map(|flag| (flag, "1".to_owned())));
         preprocess(self.kernel().source(), &defines).map_err(|reason| format!("{}: {reason}", self.label()))
@@ -269,7 +345,8 @@ impl KernelKey {
             KernelKey::Compact,
         ];
         for flag in [false, true] {
-            keys.extend([KernelKey::RmsNorm(flag), KernelKey::AttentionCombine(flag), KernelKey::Attention(flag)]);
+            keys.extend([KernelKey::RmsNorm(flag), KernelKey::AttentionCombine(flag)]);
+            keys.push(KernelKey::Attention(geometry.attention, flag));
             keys.extend([KernelKey::Activation(true, flag), KernelKey::Activation(false, flag)]);
         }
         for layout in Layout::ALL {

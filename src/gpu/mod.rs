@@ -14,9 +14,11 @@ mod preprocess;
 mod run;
 mod self_test;
 mod steps;
+mod tune;
 
 pub use adapter::{AdapterChoice, AdapterReport, adapters};
 pub use self_test::SelfTestReport;
+pub use tune::{CutTime, ShapeClass, TuneReport};
 
 use crate::error::Result;
 use crate::plan::{
@@ -38,7 +40,11 @@ pub struct GpuExecutor {
     queue: wgpu::Queue,
     report: AdapterReport,
     faults: fault::Faults,
+    /// The default, and for kernels other than `matvec`.
     geometry: Geometry,
+    /// Cuts of `matvec` by class of shapes, where they were measured.
+    cuts: RefCell<BTreeMap<ShapeClass, Geometry>>,
+    tuned: RefCell<Vec<TuneReport>>,
     arithmetic: Arithmetic,
     /// Layouts whose narrow mat-vec kernels differ from the widest, which then serves every column count.
     widest_only: RefCell<BTreeMap<Layout, String>>,
@@ -97,6 +103,8 @@ impl GpuExecutor {
             report,
             faults,
             geometry,
+            cuts: RefCell::default(),
+            tuned: RefCell::default(),
             arithmetic: arithmetic.unwrap_or(if software { Arithmetic::Q8 } else { Arithmetic::F32 }),
             widest_only: RefCell::default(),
             buffers: RefCell::default(),
@@ -129,6 +137,12 @@ impl GpuExecutor {
         let allocated_bytes = self.counters.get().allocated_bytes;
         self.counters.set(Counters { allocated_bytes, ..Counters::default() });
         Ok(())
+    }
+
+    /// Bytes of device memory that the driver's allocator has given out, in use and reserved, where it tells: natively.
+    pub fn allocator_bytes(&self) -> Option<[u64; 2]> {
+        let report = self.device.generate_allocator_report()?;
+        Some([report.total_allocated_bytes, report.total_reserved_bytes])
     }
 
     /// Whether a matrix was put into textures.
@@ -168,7 +182,7 @@ impl GpuExecutor {
 
     /// What was decided for this device.
     pub fn kernel_choices(&self) -> Vec<KernelChoice> {
-        let Geometry { workgroup, lanes, rows, sample_threads, dot4, texture, uniform } = self.geometry;
+        let Geometry { workgroup, lanes, rows, sample_threads, dot4, texture, uniform, .. } = self.geometry;
         let adapter = if self.report.software { "software adapter" } else { "hardware adapter" };
         let mut choices = vec![
             KernelChoice {
@@ -177,8 +191,8 @@ impl GpuExecutor {
                     "{}, {rows} rows a thread, {lanes} threads a row, workgroups of {workgroup}, matrices in {}, vectors in {}",
                     match (self.arithmetic, dot4) {
                         (Arithmetic::F32, _) => "f32",
-                        (Arithmetic::Q8, true) => "q8 by dot4I8Packed",
-                        (Arithmetic::Q8, false) => "q8 by floats",
+                        (Arithmetic::Q8, 0) => "q8 by floats",
+                        (Arithmetic::Q8, _) => "q8 by dot4I8Packed",
                     },
                     if texture { "textures" } else { "buffers" },
                     if uniform { "uniforms" } else { "buffers" },
@@ -204,6 +218,13 @@ impl GpuExecutor {
                 reason: format!("an empty round trip takes {:.1} ms", self.round_trip_ms.get()),
             },
         ];
+        for TuneReport { layout, rows, cols, chosen, candidates } in self.tuned() {
+            choices.push(KernelChoice {
+                kernel: format!("matvec {rows} x {cols} {layout}"),
+                choice: chosen,
+                reason: format!("the fastest of {} that were timed", candidates.len()),
+            });
+        }
         for (layout, difference) in self.widest_only.borrow().iter() {
             choices.push(KernelChoice {
                 kernel: format!("matvec {}", layout.name()),
@@ -243,7 +264,7 @@ impl Executor for GpuExecutor {
     }
 
     fn alloc_matrix(&self, label: &str, layout: Layout, rows: usize, cols: usize) -> Result<[BufferId; 2]> {
-        if self.geometry.lies_in_texture(layout)
+        if self.cut_of(layout, rows, cols).lies_in_texture(layout)
             && let Some(textures) = self.alloc_textures(label, layout, rows, cols)?
         {
             return Ok(textures);
@@ -292,10 +313,10 @@ impl Executor for GpuExecutor {
     }
 
     fn fingerprint(&self) -> String {
-        let Geometry { workgroup, lanes, rows, sample_threads, .. } = self.geometry;
+        let (lanes, sample_threads) = (self.lanes(), self.geometry.sample_threads);
         let widest: Vec<&str> = self.widest_only.borrow().keys().map(|layout| layout.name()).collect();
         format!(
-            "gpu/{}/{}/{}/foredraft {}/{}/matvec {workgroup}-{lanes}-{rows}/sample {sample_threads}{}{}",
+            "gpu/{}/{}/{}/foredraft {}/{}/matvec {lanes}/sample {sample_threads}{}{}",
             self.report.name,
             self.report.backend,
             self.report.driver,

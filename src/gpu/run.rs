@@ -123,8 +123,9 @@ impl GpuExecutor {
         let words = |buffer: BufferId| self.buffers.borrow().get(buffer.0 as usize).map_or(0, |slot| slot.words);
         Cut {
             geometry: self.geometry,
+            matvec: Box::new(|part| self.cut_of(part.layout, part.rows as usize, part.cols as usize)),
             uniform: Box::new(move |buffer, used| {
-                self.geometry.uniform && used <= UNIFORM_WORDS as u64 && words(buffer) >= UNIFORM_WORDS as u64
+                used <= UNIFORM_WORDS as u64 && words(buffer) >= UNIFORM_WORDS as u64
             }),
             texture: Box::new(|part| self.lies_in_texture(part)),
         }

@@ -1,6 +1,6 @@
 //! The self-test at load: mat-vec kernels of every width must give the same bits a column, and what the host computes.
 
-use super::GpuExecutor;
+use super::{GpuExecutor, ShapeClass};
 use crate::error::{Error, Result};
 use crate::plan::{
     Arithmetic, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, Q8_WORDS, Step, Submission,
@@ -31,18 +31,22 @@ pub struct SelfTestReport {
 }
 
 impl GpuExecutor {
-    /// Tests the mat-vec kernels of these layouts; to be called before plans are prepared, since it decides which widths
-    /// they may use. Fails with `SelfTest` where even the widest kernel does not compute what the host does.
+    /// Tests the mat-vec kernels of these layouts in every cut that was decided for; to be called before plans are prepared,
+    /// since it decides which widths they may use. Fails with `SelfTest` where even the widest kernel does not compute what the host does.
     pub async fn self_test(&self, layouts: &[Layout]) -> Result<SelfTestReport> {
         let start = crate::runtime::now_ms();
         let mut report =
             SelfTestReport { same_bits: vec![], widest_only: vec![], largest_difference: 0.0, duration_ms: 0.0 };
         for &layout in layouts {
-            let mark = self.mark();
-            let outcome = self.test_layout(layout).await;
-            self.release(mark);
-            let (difference, narrow) = outcome?;
-            report.largest_difference = report.largest_difference.max(difference);
+            let mut narrow = None;
+            for cut in self.cuts_of(layout) {
+                let mark = self.mark();
+                let outcome = self.with_cut(ShapeClass::of(layout, ROWS, COLS), cut, self.test_layout(layout)).await;
+                self.release(mark);
+                let (difference, differs) = outcome?;
+                report.largest_difference = report.largest_difference.max(difference);
+                narrow = narrow.or(differs);
+            }
             match narrow {
                 None => report.same_bits.push(layout.name().to_owned()),
                 Some(reason) => {

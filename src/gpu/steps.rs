@@ -10,7 +10,9 @@ const MAX_WORKGROUPS: u32 = 65_535;
 /// What decides how steps are cut: the device's geometry and where its buffers lie.
 pub(super) struct Cut<'a> {
     pub(super) geometry: Geometry,
-    /// Whether so many words of a buffer are to be bound as a uniform.
+    /// The cut of a matrix.
+    pub(super) matvec: Box<dyn Fn(&MatrixPart) -> Geometry + 'a>,
+    /// Whether so many words of a buffer can be bound as a uniform.
     pub(super) uniform: Box<dyn Fn(BufferId, u64) -> bool + 'a>,
     /// Whether a matrix lies in textures.
     pub(super) texture: Box<dyn Fn(&MatrixPart) -> bool + 'a>,
@@ -52,8 +54,8 @@ pub(super) enum Grid {
     ColumnsBy(u32),
     /// (groups, columns)
     ByColumns(u32),
-    /// (chunks in use, KV heads, rows): query heads of a KV head
-    Chunks(u32, u32),
+    /// (chunks in use, KV heads, rows): KV heads, query heads of each, rows of a workgroup
+    Chunks(u32, u32, u32),
     /// Workgroups folded over x and y.
     Folded(u32),
 }
@@ -64,14 +66,10 @@ impl Grid {
         match self {
             Grid::ColumnsBy(rows) => (columns, rows, 1),
             Grid::ByColumns(groups) => (groups, columns, 1),
-            Grid::Chunks(kv_heads, per_kv) => {
+            Grid::Chunks(kv_heads, per_kv, rows) => {
                 let deepest = (0..params.live_cols as usize).map(|column| params.depth(column)).max().unwrap_or(0);
                 let end = params.base + deepest + 1;
-                (
-                    end.div_ceil(crate::plan::KV_CHUNK as u32),
-                    kv_heads,
-                    (columns * per_kv).div_ceil(kernels::ATTENTION_ROWS),
-                )
+                (end.div_ceil(crate::plan::KV_CHUNK as u32), kv_heads, (columns * per_kv).div_ceil(rows))
             }
             Grid::Folded(groups) => {
                 let y = groups.div_ceil(MAX_WORKGROUPS);
@@ -82,7 +80,7 @@ impl Grid {
 
     fn fits(self) -> bool {
         match self {
-            Grid::ColumnsBy(n) | Grid::ByColumns(n) | Grid::Chunks(n, _) => n <= MAX_WORKGROUPS,
+            Grid::ColumnsBy(n) | Grid::ByColumns(n) | Grid::Chunks(n, ..) => n <= MAX_WORKGROUPS,
             Grid::Folded(n) => n.div_ceil(MAX_WORKGROUPS) <= MAX_WORKGROUPS,
         }
     }
@@ -151,10 +149,10 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
         }
         Step::Attention { qkv, k_cache, v_cache, partial, shape } => {
             let heads = check(shape)?;
-            let uniform = (cut.uniform)(*qkv, u64::from(bucket * heads * shape.head_dim));
+            let uniform = geometry.uniform && (cut.uniform)(*qkv, u64::from(bucket * heads * shape.head_dim));
             let cache = [shape.kv_heads, shape.capacity, shape.head_dim / 2];
             Lowered {
-                key: KeyOf::One(KernelKey::Attention(uniform)),
+                key: KeyOf::One(KernelKey::Attention(geometry.attention, uniform)),
                 uses: vec![
                     Use::of("qkv", *qkv, &[bucket, heads, shape.head_dim]),
                     Use::of("k_cache", *k_cache, &cache),
@@ -170,7 +168,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
                     ("window", shape.window),
                     ("scale", shape.scale.to_bits()),
                 ],
-                grid: Grid::Chunks(shape.kv_heads, shape.heads / shape.kv_heads),
+                grid: Grid::Chunks(shape.kv_heads, shape.heads / shape.kv_heads, geometry.attention.rows),
                 columns: Columns::All,
                 positions: shape.capacity.into(),
             }
@@ -322,13 +320,14 @@ fn matvec(
         return Err(format!("a matrix in {} with a quantised vector", weight.layout.name()));
     }
     let vector = Use::vector("x", x, bucket, weight.cols);
+    let geometry = (cut.matvec)(weight);
     let key = MatvecKey {
         layout: weight.layout,
         cols: bucket,
         quantised,
         texture: (cut.texture)(weight),
-        uniform: (cut.uniform)(vector.buffer, vector.words),
-        geometry: cut.geometry,
+        uniform: geometry.uniform && (cut.uniform)(vector.buffer, vector.words),
+        geometry,
     };
     let [quants, scales] = matrix(weight);
     let out_at = out_offset.checked_add(weight.first_row).ok_or("out_offset + first_row overflows")?;
@@ -340,7 +339,7 @@ fn matvec(
         key: KeyOf::Matvec(key),
         uses: vec![quants, scales, vector, Use::of("out", out, &[bucket, out_stride])],
         fixed: vec![("rows", weight.rows), ("blocks", blocks), ("out_at", out_at), ("out_stride", out_stride)],
-        grid: Grid::Folded(weight.rows.div_ceil(cut.geometry.rows_per_workgroup())),
+        grid: Grid::Folded(weight.rows.div_ceil(geometry.rows_per_workgroup())),
         columns: Columns::All,
         positions: u64::MAX,
     })

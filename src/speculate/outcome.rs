@@ -144,6 +144,10 @@ pub struct Totals {
     pub moments: (f64, f64, u64),
     /// Nodes of the verify passes, roots included.
     pub verified: u64,
+    /// Milliseconds of drafting.
+    pub draft_ms: f64,
+    /// Milliseconds of verify passes.
+    pub verify_ms: f64,
 }
 
 impl Totals {
@@ -153,6 +157,8 @@ impl Totals {
         self.rounds += 1;
         self.drafted_rounds += u64::from(tree.drafted() > 0);
         self.verified += tree.nodes().len() as u64;
+        self.draft_ms += outcome.timing.draft_ms;
+        self.verify_ms += outcome.timing.verify_ms;
         for id in tree.ids().skip(1) {
             let node = tree.node(id);
             let accepted = outcome.verdict.path.contains(&id);

@@ -85,6 +85,12 @@ impl Speculator {
         Speculator { cost, ..self }
     }
 
+    /// Puts another length policy in place of its own, which it may ask: for replays that know more.
+    pub(crate) fn map_length(mut self, map: impl FnOnce(Box<dyn LengthPolicy>) -> Box<dyn LengthPolicy>) -> Speculator {
+        self.parts.length = map(self.parts.length);
+        self
+    }
+
     /// Whether anything can be drafted.
     pub fn active(&self) -> bool {
         !self.parts.drafters.is_empty()

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::store::ByteSource;
 use crate::weights::format::{Format, Layout, ggml_type_name};
 use crate::weights::metadata::{Metadata, Value};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 /// Bytes asked of the source at a time while the length of the header is not known.
 const PIECE_BYTES: usize = 1 << 20;
@@ -59,11 +59,10 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// The device layouts that the file's matrices will have.
-    pub fn layouts(&self) -> Vec<Layout> {
+    /// Layout, rows and columns of its matrices.
+    pub fn matrices(&self) -> Vec<(Layout, usize, usize)> {
         let matrices = self.tensors.iter().filter(|tensor| tensor.shape.len() == 2);
-        let layouts: BTreeSet<Layout> = matrices.map(|tensor| tensor.format.layout()).collect();
-        layouts.into_iter().collect()
+        matrices.map(|tensor| (tensor.format.layout(), tensor.shape[0] as usize, tensor.shape[1] as usize)).collect()
     }
 
     /// The tensor of that name.

@@ -1,0 +1,259 @@
+//! How `matvec` is cut on this device: decided at load by a short measurement of the shapes in use.
+//!
+//! Software wants few independent threads, hardware wants neighbours that share a row, and how many differs between
+//! adapters and between shapes. So the candidates are timed, with 1 and with 8 columns, and the decision is the same for
+//! every column count: sums do not depend on the columns in flight.
+
+use super::GpuExecutor;
+use super::kernels::Geometry;
+use crate::error::Result;
+use crate::plan::{
+    Arithmetic, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, PlanId, Step, Submission, UNIFORM_WORDS,
+    Vector,
+};
+use crate::runtime::now_ms;
+use crate::weights::format::Layout;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Candidates whose turn would come after this long are left out.
+const BUDGET_MS: f64 = 1500.0;
+/// A submission that is timed takes at least this long, where it can: timers of browsers are coarse.
+const RESOLVED_MS: f64 = 4.0;
+/// Measurements of which the best counts.
+const TURNS: usize = 3;
+/// Calls of a kernel in a plan, each on a matrix of its own: what a pass reads was not read just before.
+const MATRICES: usize = 12;
+/// Bytes that one of them and all together take, about.
+const MATRIX_BYTES: usize = 16 << 20;
+const ALL_BYTES: usize = 48 << 20;
+/// Smaller matrices keep the default: calling the kernel is what takes their time.
+const LEAST_WEIGHTS: usize = 1 << 16;
+/// A candidate must beat those before it by this factor: a tie is decided the same way on every day.
+const GAIN: f64 = 0.94;
+/// Columns up to which the first of [`WIDTHS`] speaks.
+const NARROW: u32 = 2;
+/// Columns of the two measurements; the product of both times counts.
+const WIDTHS: [usize; 2] = [1, 8];
+
+/// Matrices that share a cut: as deep, and as tall as a vocabulary or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShapeClass {
+    /// Layout on the device.
+    pub layout: Layout,
+    /// Weights in a row.
+    pub cols: usize,
+    /// Has [`ShapeClass::TALL`] rows and more.
+    pub tall: bool,
+}
+
+impl ShapeClass {
+    /// Rows of which there are enough for any device.
+    const TALL: usize = 16_384;
+
+    /// The class of a matrix.
+    pub const fn of(layout: Layout, rows: usize, cols: usize) -> ShapeClass {
+        ShapeClass { layout, cols, tall: rows >= ShapeClass::TALL }
+    }
+}
+
+/// A candidate and what it took.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct CutTime {
+    /// [`Geometry::label`].
+    pub cut: String,
+    /// One call with 1 column, and with 8.
+    pub ms: [f64; WIDTHS.len()],
+}
+
+/// What was measured for a class of shapes.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct TuneReport {
+    /// Layout, rows and columns of the matrix that was timed.
+    pub layout: String,
+    /// Its rows.
+    pub rows: usize,
+    /// Its columns.
+    pub cols: usize,
+    /// In the order in which they were timed; none where there was no time.
+    pub candidates: Vec<CutTime>,
+    /// What runs.
+    pub chosen: String,
+}
+
+/// The candidate whose times have the smallest product; of those that are nearly as good, the first.
+fn best(timed: &[(Geometry, [f64; WIDTHS.len()])]) -> Option<Geometry> {
+    let cost = |ms: &[f64; WIDTHS.len()]| ms.iter().product::<f64>();
+    let better = |best: (Geometry, f64), (geometry, ms): &(Geometry, [f64; WIDTHS.len()])| {
+        if cost(ms) < GAIN * best.1 { (*geometry, cost(ms)) } else { best }
+    };
+    let first = timed.first()?;
+    Some(timed.iter().fold((first.0, cost(&first.1)), better).0)
+}
+
+impl GpuExecutor {
+    /// Times the candidates for matrices of these shapes `(layout, rows, cols)` and takes the best for each class; to be
+    /// called before matrices are allocated, since a cut decides where they lie.
+    pub async fn tune(&self, shapes: &[(Layout, usize, usize)]) -> Result<Vec<TuneReport>> {
+        // By class, the tallest, which stands for it, and all weights: where the time goes.
+        let mut classes: BTreeMap<ShapeClass, (usize, usize)> = BTreeMap::new();
+        for &(layout, rows, cols) in shapes.iter().filter(|(_, rows, cols)| rows * cols >= LEAST_WEIGHTS) {
+            let (tallest, weights) = classes.entry(ShapeClass::of(layout, rows, cols)).or_default();
+            *tallest = rows.max(*tallest);
+            *weights += rows * cols;
+        }
+        let mut classes: Vec<_> = classes.into_iter().collect();
+        classes.sort_by_key(|(_, (_, weights))| std::cmp::Reverse(*weights));
+        let deadline = now_ms() + BUDGET_MS;
+        let mut favourite = self.geometry;
+        let mut reports = Vec::new();
+        for (at, &(class, (rows, _))) in classes.iter().enumerate() {
+            let most = MATRIX_BYTES / (class.layout.quant_words_for(class.cols) * 4).max(1);
+            let rows = rows.min(if class.tall { most.max(ShapeClass::TALL) } else { most.max(1) });
+            // Each class has its share of what is left.
+            let now = now_ms();
+            let until = now + (deadline - now) / (classes.len() - at) as f64;
+            let mut timed = Vec::new();
+            let mut first = favourite;
+            let products = self.arithmetic == Arithmetic::Q8 && class.layout.is_quantised();
+            // The choice that matters most is made whatever it takes.
+            if products && (at == 0 || now < deadline) {
+                first.dot4 = self.tune_products(class, rows, favourite, &mut timed).await?;
+            }
+            let mut candidates = first.alternatives().into_iter();
+            // With the time gone, what was best there is taken elsewhere.
+            while let Some(geometry) = candidates.next().filter(|_| now_ms() < until) {
+                if timed.iter().all(|(known, _)| *known != geometry) {
+                    timed.push((geometry, self.time_geometry(class, rows, geometry).await?));
+                }
+            }
+            let chosen = best(&timed).unwrap_or(first);
+            if at == 0 {
+                favourite = chosen;
+            }
+            self.cuts.borrow_mut().insert(class, chosen);
+            reports.push(TuneReport {
+                layout: class.layout.name().to_owned(),
+                rows,
+                cols: class.cols,
+                candidates: timed.iter().map(|(geometry, ms)| CutTime { cut: geometry.label(), ms: *ms }).collect(),
+                chosen: chosen.label(),
+            });
+        }
+        self.tuned.replace(reports.clone());
+        Ok(reports)
+    }
+
+    /// How bytes are multiplied: up to which width by `dot4I8Packed`, which is fast for one column in software that knows it
+    /// and slow for many. The bits are the same, so that widths may differ. What was timed is added to `timed`.
+    async fn tune_products(
+        &self,
+        class: ShapeClass,
+        rows: usize,
+        geometry: Geometry,
+        timed: &mut Vec<(Geometry, [f64; WIDTHS.len()])>,
+    ) -> Result<u32> {
+        let of = |dot4: u32| Geometry { dot4, ..geometry };
+        let all = MAX_COLUMNS as u32;
+        let floats = self.time_geometry(class, rows, of(0)).await?;
+        let bytes = self.time_geometry(class, rows, of(all)).await?;
+        let narrow = [bytes[0], floats[1]];
+        timed.extend([(of(0), floats), (of(all), bytes), (of(NARROW), narrow)]);
+        Ok(best(timed).unwrap_or(geometry).dot4)
+    }
+
+    async fn time_geometry(&self, class: ShapeClass, rows: usize, geometry: Geometry) -> Result<[f64; WIDTHS.len()]> {
+        let mark = self.mark();
+        let ms = self.with_cut(class, geometry, self.time_cut(class, rows)).await;
+        self.release(mark);
+        ms
+    }
+
+    /// Milliseconds of a call on a matrix of the class, cut as `self.cuts` says.
+    async fn time_cut(&self, class: ShapeClass, rows: usize) -> Result<[f64; WIDTHS.len()]> {
+        let ShapeClass { layout, cols, .. } = class;
+        let matrix_bytes = layout.quant_words_for(rows * cols) * 4;
+        let matrices = (ALL_BYTES / matrix_bytes.max(1)).clamp(1, MATRICES);
+        let most = WIDTHS[WIDTHS.len() - 1];
+        let x = self.alloc("tune x", UNIFORM_WORDS.max(most * cols))?;
+        let vector = match self.arithmetic {
+            Arithmetic::Q8 if layout.is_quantised() => Vector::Q8(x),
+            _ => Vector::F32(x),
+        };
+        let out = self.alloc("tune out", most * rows)?;
+        let steps = (0..matrices).map(|_| {
+            let [quants, scales] = self.alloc_matrix("tune", layout, rows, cols)?;
+            let weight = MatrixPart { layout, quants, scales, first_row: 0, rows: rows as u32, cols: cols as u32 };
+            let (out_offset, out_stride) = (0, rows as u32);
+            Ok(Step::Matvec { weight, x: vector, out, out_offset, out_stride, add: false, columns: Columns::All })
+        });
+        let steps = steps.collect::<Result<Vec<_>>>()?;
+        let mut ms = [0.0; WIDTHS.len()];
+        for (ms, bucket) in ms.iter_mut().zip(WIDTHS) {
+            let plan = self.prepare(Plan { label: "tune".to_owned(), bucket, steps: steps.clone() })?;
+            *ms = self.time_plan(plan, bucket).await? / matrices as f64;
+        }
+        Ok(ms)
+    }
+
+    /// Milliseconds of a run of a plan, the best of some measurements.
+    async fn time_plan(&self, plan: PlanId, columns: usize) -> Result<f64> {
+        let run = async |times: usize| {
+            let start = now_ms();
+            let runs = vec![(plan, Params::chain(columns, 0, 0)); times];
+            let ticket = self.submit(Submission { runs, read: (0, 1), ..Submission::default() })?;
+            self.finish(ticket).await?;
+            Ok::<_, crate::error::Error>((now_ms() - start - self.round_trip_ms.get()).max(1e-3))
+        };
+        run(1).await?;
+        let mut times = 1;
+        let mut first = run(times).await?;
+        while first < RESOLVED_MS && times < super::run::RUNS_PER_SUBMIT {
+            times = (times * 4).min(super::run::RUNS_PER_SUBMIT);
+            first = run(times).await?;
+        }
+        let mut best = first;
+        for _ in 1..TURNS {
+            best = best.min(run(times).await?);
+        }
+        Ok(best / times as f64)
+    }
+
+    /// The cut of a matrix.
+    pub(super) fn cut_of(&self, layout: Layout, rows: usize, cols: usize) -> Geometry {
+        self.cuts.borrow().get(&ShapeClass::of(layout, rows, cols)).copied().unwrap_or(self.geometry)
+    }
+
+    /// Every cut that matrices of a layout may have here.
+    pub(super) fn cuts_of(&self, layout: Layout) -> BTreeSet<Geometry> {
+        let cuts = self.cuts.borrow();
+        let of_layout = cuts.iter().filter(|(class, _)| class.layout == layout);
+        let tuned: BTreeSet<Geometry> = of_layout.map(|(_, &cut)| cut).collect();
+        if tuned.is_empty() { BTreeSet::from([self.geometry]) } else { tuned }
+    }
+
+    /// Does something with all matrices of a class cut one way.
+    pub(super) async fn with_cut<T>(&self, class: ShapeClass, cut: Geometry, work: impl Future<Output = T>) -> T {
+        let before = self.cuts.borrow_mut().insert(class, cut);
+        let result = work.await;
+        match before {
+            Some(before) => self.cuts.borrow_mut().insert(class, before),
+            None => self.cuts.borrow_mut().remove(&class),
+        };
+        result
+    }
+
+    /// What was measured at load.
+    pub fn tuned(&self) -> Vec<TuneReport> {
+        self.tuned.borrow().clone()
+    }
+
+    /// What sums depend on: the threads that share a row, by class of shapes.
+    pub(super) fn lanes(&self) -> String {
+        let cuts = self.cuts.borrow();
+        let others = cuts.iter().filter(|(_, cut)| cut.lanes != self.geometry.lanes).map(|(class, cut)| {
+            let ShapeClass { layout, cols, tall } = class;
+            format!("+{}-{cols}{}:{}", layout.name(), if *tall { "t" } else { "" }, cut.lanes)
+        });
+        format!("{}{}", self.geometry.lanes, others.collect::<String>())
+    }
+}

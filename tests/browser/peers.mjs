@@ -1,0 +1,84 @@
+// Beside a peer, in one browser, in turn: tokens a second of foredraft and of @wllama/wllama (one thread, no GPU layers) on the
+// same GGUF and the same prompt, greedy. A tool, not a test: it needs the peer and a quiet machine.
+//
+//   npm install --prefix FOLDER @wllama/wllama@3.8.1
+//   FOREDRAFT_TEST_MODELS=… node tests/browser/peers.mjs --wllama FOLDER/node_modules/@wllama/wllama
+//     [--browser chromium|firefox] [--devices cpu,gpu] [--repeats 3] [--tokens 32]
+import { parseArgs } from "node:util";
+import { mounts, serve } from "../../web/scripts/serve.mjs";
+import { MODEL, launch, modelsFolder } from "./browsers.mjs";
+
+const { values } = parseArgs({
+  options: {
+    wllama: { type: "string" },
+    browser: { type: "string", default: "chromium" },
+    devices: { type: "string", default: "cpu,gpu" },
+    repeats: { type: "string", default: "3" },
+    tokens: { type: "string", default: "32" },
+  },
+});
+if (!values.wllama) throw new Error("--wllama is missing: the folder of the installed package @wllama/wllama");
+
+const SHORT = "Write a short story about a lighthouse keeper who finds a message in a bottle.";
+const LONG = `Repeat this text: ${"The quick brown fox jumps over the lazy dog and runs far away. ".repeat(26)}`;
+
+/** In the page: loads each, then asks each in turn, and gives tokens a second of prompt and answer. */
+async function race({ model, devices, repeats, tokens, short, long }) {
+  const runners = {};
+  const { Wllama } = await import("/wllama/esm/index.js");
+  const wllama = new Wllama({ default: "/wllama/esm/wasm/wllama.wasm" }, { suppressNativeLog: true });
+  await wllama.loadModelFromUrl(model, { n_ctx: 2048, n_threads: 1, n_gpu_layers: 0, useCache: false });
+  const ask = (prompt) => ({ messages: [{ role: "user", content: prompt }], temperature: 0, max_tokens: tokens });
+  const rate = (count, ms) => (count / ms) * 1000;
+  runners["wllama"] = async (prompt) => {
+    const { timings } = await wllama.createChatCompletion({ ...ask(prompt), cache_prompt: false });
+    return { prefill: timings.prompt_per_second, decode: timings.predicted_per_second, prompt: timings.prompt_n };
+  };
+  const { Engine } = await import("/pkg/index.js");
+  const engines = [];
+  for (const device of devices) {
+    const engine = await Engine.load({ model, device, context: 2048 });
+    engines.push(engine);
+    runners[`foredraft ${device}`] = async (prompt, fresh) => {
+      // A prompt of its own makes the cache hold nothing of the next one.
+      if (fresh) await engine.completions.create({ prompt: "x", max_tokens: 1, speculation: "off" });
+      const { usage, timings } = await engine.chat.completions.create({ ...ask(prompt), speculation: "off" });
+      const read = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens;
+      return { prefill: rate(read, timings.prefill_ms), decode: timings.tokens_per_second, prompt: usage.prompt_tokens };
+    };
+  }
+  const found = {};
+  for (let turn = 0; turn <= repeats; turn++) {
+    for (const [name, run] of Object.entries(runners)) {
+      const [answer, read] = [await run(short, true), name.endsWith("gpu") ? undefined : await run(long, true)];
+      if (turn === 0) continue; // the first warms up
+      const row = (found[name] ??= { decode: [], prefill: [], prompt: read?.prompt });
+      row.decode.push(answer.decode);
+      if (read) row.prefill.push(read.prefill);
+    }
+  }
+  await wllama.exit();
+  for (const engine of engines) engine.unload();
+  return { found, devices: engines.map((engine) => engine.device) };
+}
+
+const median = (all) => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)];
+const server = await serve({ folders: { ...mounts(modelsFolder()), "/wllama/": values.wllama } });
+const browser = await launch(values.browser);
+try {
+  const page = await browser.newPage();
+  page.on("console", (message) => message.type() === "error" && console.error(message.text()));
+  await page.goto(`${server.origin}/`);
+  const settings = { devices: values.devices.split(","), repeats: Number(values.repeats), tokens: Number(values.tokens) };
+  const { found, devices } = await page.evaluate(race, { ...settings, model: `/models/${MODEL}`, short: SHORT, long: LONG });
+  console.log(`${await browser.version()}; ${devices.map(({ kind, name }) => `${kind}: ${name}`).join("; ")}`);
+  const peer = { decode: median(found["wllama"].decode), prefill: median(found["wllama"].prefill) };
+  for (const [name, { decode, prefill, prompt }] of Object.entries(found)) {
+    const ratio = (all, by) => `${median(all).toFixed(1)} (${Math.min(...all).toFixed(1)} to ${Math.max(...all).toFixed(1)}), ${(median(all) / by).toFixed(2)} of wllama`;
+    console.log(`${name}: decode ${ratio(decode, peer.decode)}`);
+    if (prefill.length > 0) console.log(`${name}: prefill of ${prompt} tokens ${ratio(prefill, peer.prefill)}`);
+  }
+} finally {
+  await browser.close();
+  await server.close();
+}
