@@ -120,6 +120,20 @@ test("a server that sends on after the range", { timeout: 20_000 }, async (t) =>
   await Promise.all(open);
 });
 
+test("a connection that falls silent is given up and taken up again", { timeout: 20_000 }, async (t) => {
+  let silent = 0;
+  misbehave = (_, response, start, end) => {
+    if (start % (4 << 20) > 0 || start === 0) return false; // the first range, and what is asked for again
+    silent++;
+    response.writeHead(206, { "Content-Length": end + 1 - start, "Content-Range": `bytes ${start}-${end}/${FILE.length}` });
+    response.write(FILE.subarray(start, start + 1000)); // and nothing more
+    return true;
+  };
+  t.after(() => (misbehave = () => false));
+  await compare(await sources.openUrl(`${origin}/f`, { stallMs: 300 }));
+  assert.equal(silent, 2);
+});
+
 test("a range that was not asked for is refused", async (t) => {
   const source = await sources.openUrl(`${origin}/f`);
   misbehave = (_, response) => {

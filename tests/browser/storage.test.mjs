@@ -20,7 +20,8 @@ const PATH = "/tiny.gguf";
 /** Workers as a developer may have them, each of which lacks something or is told lies about it. */
 const WORKERS = {
   "/no-opfs.js": "delete FileSystemFileHandle.prototype.createSyncAccessHandle;",
-  "/no-storage.js": "StorageManager.prototype.getDirectory = async () => { throw new Error('none here'); }; Object.defineProperty(globalThis, 'caches', { value: undefined });",
+  "/no-storage.js": `StorageManager.prototype.getDirectory = async () => { throw new Error("none here"); };
+    Object.defineProperty(globalThis, "caches", { value: undefined });`,
   "/small-quota.js": "StorageManager.prototype.estimate = async () => ({ quota: 20e6, usage: 5e6 });",
   // Stands for a disk that fills while the file is written.
   "/full-disk.js": `const { write } = FileSystemSyncAccessHandle.prototype;
@@ -54,7 +55,12 @@ async function load({ model, draftModel, storage, worker }) {
   }
 }
 
+/** Run in a page. */
 const list = () => import("/pkg/index.js").then(({ storage }) => storage.list());
+const clear = () => import("/pkg/index.js").then(({ storage }) => storage.clear());
+const persist = () => import("/pkg/index.js").then(({ storage }) => storage.persist());
+const remove = (url) => import("/pkg/index.js").then(({ storage }) => storage.delete(url)).catch(({ code }) => code);
+const somethingIsStored = () => import("/pkg/index.js").then(async ({ storage }) => (await storage.list())[0]?.stored_bytes > 0);
 
 for (const name of browserNames) {
   describe(name, { concurrency: false }, () => {
@@ -77,7 +83,7 @@ for (const name of browserNames) {
     beforeEach(async () => {
       server.reset();
       desk = await open();
-      await desk.evaluate(() => import("/pkg/index.js").then(({ storage }) => storage.clear()));
+      await desk.evaluate(clear);
     });
     afterEach(async () => {
       for (const page of pages.splice(0)) if (!page.isClosed()) await page.close();
@@ -149,8 +155,8 @@ for (const name of browserNames) {
       Object.assign(state, { budget: 10 * MIB, stall: true });
       const page = await open();
       page.evaluate(load, { model: PATH }).catch(() => {}); // the page goes while this runs
-      await desk.waitForFunction(() => import("/pkg/index.js").then(async ({ storage }) => (await storage.list())[0]?.stored_bytes > 0), { polling: 100 });
-      const busy = await desk.evaluate((url) => import("/pkg/index.js").then(({ storage }) => storage.delete(url)).catch(({ code }) => code), PATH);
+      await desk.waitForFunction(somethingIsStored, { polling: 100 });
+      const busy = await desk.evaluate(remove, PATH);
       assert.equal(busy, "storage_busy", "what is being loaded is not deleted");
       await page.close();
 
@@ -161,7 +167,8 @@ for (const name of browserNames) {
     });
 
     test("a file that changed on the server starts afresh", { timeout: MINUTE }, async () => {
-      for (const changed of [{ file: OTHER, etag: '"v2"' }, { file: OTHER.subarray(0, -MIB) }, { file: OTHER.subarray(0, CHUNK), broken: true }]) {
+      const shorter = { file: OTHER.subarray(0, -MIB) };
+      for (const changed of [{ file: OTHER, etag: '"v2"' }, shorter, { file: OTHER.subarray(0, CHUNK), broken: true }]) {
         server.reset();
         Object.assign(state, { budget: 10 * MIB, gone: true });
         await refused("download_failed");
@@ -175,7 +182,7 @@ for (const name of browserNames) {
         await loaded();
         const [model] = await desk.evaluate(list);
         assert.equal(model.sha256, digest(changed.file));
-        await desk.evaluate((url) => import("/pkg/index.js").then(({ storage }) => storage.delete(url)), PATH);
+        await desk.evaluate(remove, PATH);
       }
     });
 
@@ -224,7 +231,7 @@ for (const name of browserNames) {
 
       // Damaged in the part that a broken download has left, and damaged in what is noted of it.
       for (const [file, at, code] of [["data", 1000, "checksum_mismatch"], ["record", 0, undefined]]) {
-        await desk.evaluate((url) => import("/pkg/index.js").then(({ storage }) => storage.delete(url)), PATH);
+        await desk.evaluate(remove, PATH);
         Object.assign(state, { budget: 10 * MIB, gone: true });
         await refused("download_failed");
         state.budget = Infinity;
@@ -244,7 +251,7 @@ for (const name of browserNames) {
       Object.assign(state, { budget: 10 * MIB, stall: true });
       const [first, second] = [await open(), await open()];
       first.evaluate(load, { model: PATH }).catch(() => {}); // the page goes while this runs
-      await desk.waitForFunction(() => import("/pkg/index.js").then(async ({ storage }) => (await storage.list())[0]?.stored_bytes > 0), { polling: 100 });
+      await desk.waitForFunction(somethingIsStored, { polling: 100 });
       const joined = second.evaluate(load, { model: PATH });
       await new Promise((resolve) => setTimeout(resolve, 300));
       assert.ok(state.sent <= 10 * MIB);
@@ -274,7 +281,7 @@ for (const name of browserNames) {
       assert.equal(same.storage.length, 2);
     });
 
-    test("where there is no room a model runs without being kept, or is refused if that was asked for", { timeout: MINUTE }, async () => {
+    test("where there is no room a model runs all the same, or is refused if that was asked for", { timeout: MINUTE }, async () => {
       const { storage, progress } = await loaded({ worker: "/small-quota.js" });
       assert.equal(storage[0].kept, null);
       assert.match(storage[0].reason, /24\.4 MB|29\.6 MB/);
@@ -297,7 +304,7 @@ for (const name of browserNames) {
       if (name !== "chromium") return;
       const page = await open();
       const session = await page.createCDPSession();
-      await page.evaluate(() => import("/pkg/index.js").then(({ storage }) => storage.clear()));
+      await page.evaluate(clear);
       await session.send("Storage.overrideQuotaForOrigin", { origin: server.origin, quotaSize: 12 * MIB });
       const strict = await page.evaluate(load, { model: PATH, storage: "require" });
       await session.send("Storage.overrideQuotaForOrigin", { origin: server.origin });
@@ -305,7 +312,7 @@ for (const name of browserNames) {
       assert.ok(strict.error.details.stored_bytes <= 12 * MIB);
     });
 
-    test("without files that can be written in place the Cache API keeps a model; without both it just runs", { timeout: MINUTE }, async () => {
+    test("without files to write in place the Cache API keeps a model; without both it just runs", { timeout: MINUTE }, async () => {
       const worker = "/no-opfs.js";
       Object.assign(state, { budget: 10 * MIB, gone: true });
       await refused("download_failed", { worker });
@@ -352,7 +359,7 @@ for (const name of browserNames) {
       assert.ok(result.usage.site_bytes >= 2 * FILE.length && result.usage.quota_bytes > result.usage.site_bytes);
       assert.equal(typeof result.usage.persisted, "boolean");
       // Firefox would ask the user, and there is none.
-      if (name === "chromium") assert.equal(typeof (await desk.evaluate(() => import("/pkg/index.js").then(({ storage }) => storage.persist()))), "boolean");
+      if (name === "chromium") assert.equal(typeof (await desk.evaluate(persist)), "boolean");
       assert.deepEqual(result.deleted, [true, false]);
       assert.deepEqual(result.between, ["/twin.gguf"]);
       assert.deepEqual(result.after, []);

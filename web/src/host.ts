@@ -31,6 +31,9 @@ interface RawProgress {
   total_bytes: number;
 }
 
+/** Progress without its time. */
+type Untimed = Omit<LoadProgress, "elapsed_ms">;
+
 /** What `Generation.next` gives, as JSON. */
 type RawEvent = ({ type: "chunk" } & GenerateChunk) | ({ type: "done" } & Summary);
 
@@ -91,7 +94,7 @@ export class EngineHost {
     const began = performance.now();
     const sources: Remembering[] = [];
     let engine: Engine | undefined;
-    const tell = (event: Omit<LoadProgress, "elapsed_ms">) => {
+    const tell = (event: Untimed) => {
       this.post({ id, kind: "event", of: "load", event: { ...event, elapsed_ms: performance.now() - began } });
     };
     try {
@@ -277,7 +280,7 @@ async function probeModels({ model, draftModel, device, arithmetic, context }: P
 /** Opens the models of a load into `sources`, the target first. */
 async function openAll(
   args: LoadArgs,
-  tell: (event: Omit<LoadProgress, "elapsed_ms">) => void,
+  tell: (event: Untimed) => void,
   sources: Remembering[],
   closed: () => boolean,
 ): Promise<void> {
@@ -379,7 +382,7 @@ class Remembering implements ByteSource {
   }
 }
 
-function describe(stage: string, file: string, loaded: number, total: number): Omit<LoadProgress, "elapsed_ms"> {
+function describe(stage: string, file: string, loaded: number, total: number): Untimed {
   const progress = total > 0 ? Math.min(loaded / total, 1) : 0;
   const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
   const text =

@@ -5,6 +5,8 @@ import { CHUNK_BYTES, ChunkedSource, StreamSource, type ByteSource, type Pull } 
 /** Requests in a row that bring nothing before a download counts as failed. */
 const ATTEMPTS = 4;
 const RETRY_DELAY_MS = 400;
+/** A connection that brings nothing for so long counts as dropped: a computer that slept may never hear of its end. */
+const STALL_MS = 60_000;
 
 /** What tells one version of a file from another, as far as the server lets this origin see it. */
 export interface Version {
@@ -24,10 +26,13 @@ export interface UrlOptions {
   cache?: RequestCache;
   /** Chunks to ask for ahead of the one being read. */
   readAhead?: number;
+  /** Milliseconds without a byte after which a range is asked for again. */
+  stallMs?: number;
 }
 
 /** A file that is being read. */
 interface Remote {
+  readonly stallMs: number;
   readonly url: string;
   readonly cache: RequestCache;
   readonly abort: AbortController;
@@ -37,8 +42,8 @@ interface Remote {
 
 /** A URL, read by ranges, or as one stream where the server knows no ranges. */
 export async function openUrl(url: string, options: UrlOptions = {}): Promise<UrlSource> {
-  const { start = 0, cache = "default", readAhead } = options;
-  const remote: Remote = { url, cache, abort: new AbortController(), version: {} };
+  const { start = 0, cache = "default", readAhead, stallMs = STALL_MS } = options;
+  const remote: Remote = { url, cache, stallMs, abort: new AbortController(), version: {} };
   const response = await request(remote, start, start + CHUNK_BYTES, true);
   remote.version = versionOf(response);
   if (response.status === 200) return openResponse(remote, response);
@@ -153,7 +158,7 @@ async function body(remote: Remote, response: Response | undefined, start: numbe
     try {
       checkRange(answer, remote, start + filled);
       while (filled < buffer.length) {
-        const piece = (await reader?.read())?.value;
+        const piece = (await within(remote.stallMs, reader?.read()))?.value;
         if (!piece) break;
         const fits = piece.subarray(0, buffer.length - filled);
         buffer.set(fits, filled);
@@ -173,6 +178,19 @@ async function body(remote: Remote, response: Response | undefined, start: numbe
     failures = filled > before ? 1 : failures + 1;
     if (failures === ATTEMPTS) throw failure(url, problem ?? new Error(`the connection closed after ${start + filled} bytes`));
     await pause(failures);
+  }
+}
+
+/** What `promise` gives, or an error where it gives nothing in time. */
+async function within<T>(limit_ms: number, promise: Promise<T> | undefined): Promise<T | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`nothing came for ${limit_ms / 1000} s`)), limit_ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

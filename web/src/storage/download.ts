@@ -203,5 +203,6 @@ export function quotaExceeded(url: string, needed_bytes: number, quota_bytes: nu
 
 function notWritten(url: string, place: Place, cause: unknown): ForedraftError {
   const reason = cause instanceof Error ? cause.message : String(cause);
-  return new ForedraftError("storage_unavailable", `${url} cannot be kept on this device (${place.name}): ${reason}`, { url }, { cause });
+  const message = `${url} cannot be kept on this device (${place.name}): ${reason}`;
+  return new ForedraftError("storage_unavailable", message, { url }, { cause });
 }

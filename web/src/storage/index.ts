@@ -62,7 +62,7 @@ export async function list(): Promise<StoredModel[]> {
 export async function usage(): Promise<StorageUsage> {
   const models_bytes = (await list()).reduce((sum, model) => sum + model.stored_bytes, 0);
   const manager = globalThis.navigator?.storage;
-  const estimate: StorageEstimate = await manager?.estimate?.().catch(() => ({})) ?? {};
+  const estimate: StorageEstimate = (await manager?.estimate?.().catch(() => undefined)) ?? {};
   const persisted = (await manager?.persisted?.().catch(() => false)) ?? false;
   return { models_bytes, site_bytes: estimate.usage ?? null, quota_bytes: estimate.quota ?? null, persisted };
 }
@@ -102,7 +102,8 @@ async function remove(key: string, url: string): Promise<boolean> {
   if (all.length === 0) return false;
   const release = await lockToDelete(key);
   if (!release) {
-    throw new ForedraftError("storage_busy", `${url} is being loaded, here or in another tab; delete it when that is done`, { url });
+    const message = `${url} is being loaded, here or in another tab; delete it when that is done`;
+    throw new ForedraftError("storage_busy", message, { url });
   }
   try {
     let found = false;

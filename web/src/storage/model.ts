@@ -71,6 +71,7 @@ export function isOfFile(error: ForedraftError): boolean {
 
 /** The error for bytes that are not those that were promised. */
 export function mismatch(url: string, expected: string, found: string, why: string): ForedraftError {
-  const message = `${url}: ${why}: SHA-256 ${found}, expected ${expected}; nothing of it was kept, so loading it again downloads it anew`;
+  const remedy = "nothing of it was kept, so loading it again downloads it anew";
+  const message = `${url}: ${why}: SHA-256 ${found}, expected ${expected}; ${remedy}`;
   return new ForedraftError("checksum_mismatch", message, { url, expected, found });
 }
