@@ -280,7 +280,7 @@ async function probeModels({ model, draftModel, device, arithmetic, context }: P
 /** Opens the models of a load into `sources`, the target first. */
 async function openAll(
   args: LoadArgs,
-  tell: (event: Omit<LoadProgress, "elapsed_ms">) => void,
+  tell: (event: Untimed) => void,
   sources: Remembering[],
   closed: () => boolean,
 ): Promise<void> {
