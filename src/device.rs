@@ -5,7 +5,6 @@ use crate::error::Result;
 use crate::gpu::{AdapterChoice, AdapterReport, GpuExecutor, KernelChoice, SelfTestReport, adapters};
 use crate::plan::{Arithmetic, DeviceInfo, Executor};
 use crate::weights::format::Layout;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Where to run.
@@ -32,19 +31,17 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens what the choice says, decides how it multiplies matrices of `shapes` (layout, rows, columns) and tests those
-    /// kernels on it.
+    /// Opens what the choice says, has `tune` decide how a GPU multiplies matrices, and tests the kernels of `layouts` on it.
     pub(crate) async fn open(
         choice: DeviceChoice,
         arithmetic: Option<Arithmetic>,
-        shapes: &[(Layout, usize, usize)],
+        layouts: &[Layout],
+        tune: impl AsyncFn(&GpuExecutor) -> Result<()>,
     ) -> Result<Device> {
-        let known: BTreeSet<Layout> = shapes.iter().map(|(layout, ..)| *layout).collect();
-        let layouts = if known.is_empty() { Layout::ALL.to_vec() } else { known.into_iter().collect::<Vec<_>>() };
         let tested = async |adapter| {
             let gpu = GpuExecutor::request_with(adapter, arithmetic, None).await?;
-            gpu.tune(shapes).await?;
-            let report = gpu.self_test(&layouts).await?;
+            tune(&gpu).await?;
+            let report = gpu.self_test(layouts).await?;
             Ok::<_, crate::error::Error>((Rc::new(gpu), report))
         };
         let on_gpu = |(gpu, report): (Rc<GpuExecutor>, SelfTestReport), reason: &str| Device {
@@ -99,7 +96,7 @@ pub struct GpuReport {
 
 /// Opens and tests what there is.
 pub async fn devices() -> Result<DevicesReport> {
-    let auto = Device::open(DeviceChoice::Auto, None, &[]).await?;
+    let auto = Device::open(DeviceChoice::Auto, None, &Layout::ALL, async |_| Ok(())).await?;
     let gpu = async {
         let gpu = GpuExecutor::request(AdapterChoice::Any).await?;
         let self_test = gpu.self_test(&Layout::ALL).await?;

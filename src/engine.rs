@@ -4,7 +4,7 @@ use crate::device::Device;
 pub use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::generation::{Generation, Prompt, Request, prompt_tokens};
-use crate::gpu::GpuExecutor;
+use crate::gpu::{GpuExecutor, KnownCuts};
 use crate::model::{MemoryPlan, Model, ModelConfig};
 use crate::plan::{Arithmetic, DeviceInfo, Executor};
 use crate::runtime;
@@ -20,6 +20,7 @@ use crate::text::tokenizer::Tokenizer;
 use crate::weights::format::Layout;
 use crate::weights::gguf::{Gguf, GgufReader};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Tokens of context where the caller does not say: enough for a conversation, small enough for any device.
@@ -42,6 +43,8 @@ pub struct LoadOptions {
     pub speculation: SpeculationConfig,
     /// Tokens of finished answers that the suffix store holds at most.
     pub remembered_tokens: usize,
+    /// What an earlier load has measured on this device ([`Engine::known_cuts`]); what it does not hold is measured.
+    pub known_cuts: Option<KnownCuts>,
 }
 
 impl LoadOptions {
@@ -55,6 +58,7 @@ impl LoadOptions {
             context: None,
             speculation: SpeculationConfig::default(),
             remembered_tokens: STORE_TOKENS,
+            known_cuts: None,
         }
     }
 }
@@ -155,8 +159,7 @@ impl Engine {
     /// Loads the models. Nothing of a failed load stays on the device.
     pub async fn load(options: LoadOptions, progress: &mut dyn FnMut(&Progress)) -> Result<Engine> {
         let start = runtime::now_ms();
-        let LoadOptions { mut model, mut draft_model, device, arithmetic, context, speculation, remembered_tokens } =
-            options;
+        let LoadOptions { mut model, mut draft_model, device, arithmetic, context, speculation, .. } = options;
         // Whatever can be wrong with the files or the options shows before the device is touched.
         let mut target = Opened::open(model.as_mut(), progress).await?;
         let mut draft = match &mut draft_model {
@@ -167,7 +170,9 @@ impl Engine {
         let Checked { tokenizer, template, context, plans, shapes } = checked;
         speculation.drafters(draft.is_some())?;
         progress(&Progress { stage: "device", file: target.file.clone(), loaded_bytes: 0, total_bytes: 0 });
-        let device = Device::open(device, arithmetic, &shapes).await?;
+        let known = options.known_cuts.as_ref();
+        let tune = async |gpu: &GpuExecutor| gpu.tune(&shapes, known).await.map(|_| ());
+        let device = Device::open(device, arithmetic, &layouts_of(&shapes), tune).await?;
         let executor = device.executor.as_ref();
         MemoryPlan::check(&plans, executor)?;
         let name = target.model_name();
@@ -181,7 +186,7 @@ impl Engine {
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
         let texts = (0..tokenizer.vocabulary() as u32).map(|token| tokenizer.token_text(token));
         let memory = Memory::new(target.config.vocabulary, fingerprint(texts));
-        memory.suffix.borrow_mut().limit(remembered_tokens);
+        memory.suffix.borrow_mut().limit(options.remembered_tokens);
         let core = Core {
             device,
             target,
@@ -234,6 +239,11 @@ impl Engine {
     /// The GPU, where it is one: for reports and tests.
     pub fn gpu(&self) -> Option<&GpuExecutor> {
         self.core.device.gpu.as_deref()
+    }
+
+    /// How matrices are cut on the GPU, to be given to the next load ([`LoadOptions::known_cuts`]); `None` on a CPU.
+    pub fn known_cuts(&self) -> Option<KnownCuts> {
+        self.gpu().map(GpuExecutor::known_cuts)
     }
 
     /// The tokenizer of the target.
@@ -331,6 +341,12 @@ impl Checked {
         let shapes = files().flat_map(Gguf::matrices).collect();
         Ok(Checked { tokenizer, template, context, plans, shapes })
     }
+}
+
+/// Layouts of matrices, each once.
+pub(crate) fn layouts_of(shapes: &[(Layout, usize, usize)]) -> Vec<Layout> {
+    let layouts: BTreeSet<Layout> = shapes.iter().map(|(layout, ..)| *layout).collect();
+    layouts.into_iter().collect()
 }
 
 /// A file whose header was read.

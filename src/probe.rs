@@ -1,7 +1,7 @@
 //! What a model would run on, and how, before any of its weights are downloaded.
 
 use crate::device::{Device, DeviceChoice};
-use crate::engine::Checked;
+use crate::engine::{Checked, layouts_of};
 use crate::error::Result;
 use crate::gpu::{AdapterReport, KernelChoice, SelfTestReport, adapters};
 use crate::model::{MemoryPlan, ModelConfig};
@@ -150,8 +150,9 @@ pub async fn probe(options: ProbeOptions) -> Result<Probe> {
         Some((gguf, _)) => Some(Checked::of(gguf, draft.as_ref().map(|(gguf, _)| gguf), context)?),
         None => None,
     };
-    let shapes = checked.as_ref().map_or_else(Vec::new, |checked| checked.shapes.clone());
-    let device = Device::open(device, arithmetic, &shapes).await?;
+    let layouts = checked.as_ref().map_or_else(|| Layout::ALL.to_vec(), |checked| layouts_of(&checked.shapes));
+    // Which cut is fastest is for a load to find out.
+    let device = Device::open(device, arithmetic, &layouts, async |_| Ok(())).await?;
     let executor = device.executor.as_ref();
     let plans = checked.map_or_else(Vec::new, |checked| checked.plans);
     let problem = MemoryPlan::check(&plans, executor).err().map(|error| error.to_string());

@@ -61,6 +61,8 @@ struct WebLoadOptions {
     context: Option<usize>,
     speculation: Option<SpeculationConfig>,
     remembered_tokens: Option<usize>,
+    /// Of an earlier load, as it was kept.
+    known_cuts: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +156,7 @@ pub struct Engine(engine::Engine);
 #[wasm_bindgen]
 impl Engine {
     /// Loads a model, and perhaps one that drafts for it. `options` is JSON `{device?, arithmetic?, context?, speculation?,
-    /// remembered_tokens?}`; `on_progress` is called with JSON `{stage, file, loaded_bytes, total_bytes}`.
+    /// remembered_tokens?, known_cuts?}`; `on_progress` is called with JSON `{stage, file, loaded_bytes, total_bytes}`.
     pub async fn load(
         model: JsByteSource,
         draft_model: Option<JsByteSource>,
@@ -170,6 +172,8 @@ impl Engine {
             context: options.context,
             speculation: options.speculation.unwrap_or_default(),
             remembered_tokens: options.remembered_tokens.unwrap_or(STORE_TOKENS),
+            // What is damaged is measured again.
+            known_cuts: options.known_cuts.and_then(|json| serde_json::from_str(&json).ok()),
         };
         let mut report = |progress: &engine::Progress| {
             let json = json!(progress).to_string();
@@ -188,6 +192,12 @@ impl Engine {
             "tokenizer": format!("{:016x}", self.0.tokenizer_fingerprint()),
         })
         .to_string()
+    }
+
+    /// How matrices are cut on the GPU, to be kept and given to the next load as `known_cuts`; nothing on a CPU.
+    #[wasm_bindgen(js_name = knownCuts)]
+    pub fn known_cuts(&self) -> Option<String> {
+        self.0.known_cuts().map(|cuts| json!(cuts).to_string())
     }
 
     /// JSON `{weights_bytes, kv_bytes, scratch_bytes, allocated_bytes}` of the device.

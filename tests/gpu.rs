@@ -4,6 +4,7 @@
 
 use foredraft::cpu::CpuExecutor;
 use foredraft::error::Error;
+use foredraft::gpu::KnownCuts;
 use foredraft::gpu::kernels::Geometry;
 use foredraft::gpu::{AdapterChoice, GpuExecutor};
 use foredraft::plan::*;
@@ -699,6 +700,31 @@ fn more_runs_than_slots_take_more_submits_and_stay_in_order() {
     assert_eq!(block_on(gpu.finish(ticket)).expect("finish"), tokens);
     assert_eq!(read(&gpu, history, 150), tokens);
     assert_eq!(gpu.counters().submits, 4, "three for the runs, one for the read of the history");
+}
+
+/// What was measured once is not measured again on the same device, and what could not have been is not taken.
+#[test]
+fn cuts_are_measured_once_a_device() {
+    let shapes = [(Layout::Q4, 512, 256), (Layout::Q8, 1024, 256), (Layout::Q4, 64, 64)];
+    let tuned = |arithmetic: Arithmetic, known: Option<&KnownCuts>| {
+        let gpu = device::gpu_with(Some(arithmetic), None);
+        let timed = block_on(gpu.tune(&shapes, known)).expect("tuned").len();
+        block_on(gpu.self_test(&[Layout::Q4, Layout::Q8])).expect("what was chosen computes what the host does");
+        (timed, gpu.known_cuts())
+    };
+    let (timed, cuts) = tuned(Arithmetic::Q8, None);
+    assert_eq!(timed, 2, "a class each, but none for what is small");
+    assert_eq!(tuned(Arithmetic::Q8, Some(&cuts)), (0, cuts.clone()));
+    assert_eq!(tuned(Arithmetic::F32, Some(&cuts)).0, 2, "other arithmetic, other cuts");
+    let json = serde_json::to_string(&cuts).expect("JSON");
+    let read: KnownCuts = serde_json::from_str(&json).expect("what was written");
+    assert_eq!(read, cuts);
+    let rows = "\"rows\":";
+    let at = json.find(rows).expect("a cut") + rows.len();
+    let damaged = format!("{}7777{}", &json[..at], &json[at + 1..]);
+    let damaged: KnownCuts = serde_json::from_str(&damaged).expect("numbers all the same");
+    assert_ne!(damaged, cuts);
+    assert_eq!(tuned(Arithmetic::Q8, Some(&damaged)).0, 1, "nobody works on 7777 rows a thread");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Which model, where to run it, how to sample: options that commands share, and loading with a bar.
 
+use super::output::{read_json, write_json};
 use clap::{Args, ValueEnum};
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions, Progress};
 use foredraft::error::Result;
@@ -7,7 +8,7 @@ use foredraft::plan::Arithmetic;
 use foredraft::sampling::SamplingParams;
 use foredraft::store::ByteSource;
 use foredraft::store::catalog::{DEFAULT_MODEL, ModelRef};
-use foredraft::store::native::{DownloadProgress, FileSource, resolve};
+use foredraft::store::native::{Cache, DownloadProgress, FileSource, resolve};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -132,8 +133,12 @@ pub(super) fn open(model: &str) -> Result<Box<dyn ByteSource>> {
     Ok(Box::new(FileSource::open(&path_of(model)?)?))
 }
 
-/// Loads an engine.
-pub(super) async fn load(options: LoadOptions) -> Result<Engine> {
+/// Loads an engine. What an earlier one has measured of the GPU lies in the cache.
+pub(super) async fn load(mut options: LoadOptions) -> Result<Engine> {
+    let cuts = Cache::of_user().ok().map(|cache| cache.cuts_file());
+    // A file that is missing or damaged is no reason not to load: it is measured again.
+    options.known_cuts = cuts.as_deref().and_then(|path| read_json(path, "cuts", "what a load has written").ok());
+    let known = options.known_cuts.clone();
     let bar = bar();
     let engine = Engine::load(options, &mut |progress: &Progress| {
         let file = Path::new(&progress.file).file_name().unwrap_or_default().to_string_lossy();
@@ -143,5 +148,10 @@ pub(super) async fn load(options: LoadOptions) -> Result<Engine> {
     })
     .await;
     bar.finish_and_clear();
-    engine
+    let engine = engine?;
+    if let (Some(path), Some(cuts)) = (cuts, engine.known_cuts().filter(|cuts| known.as_ref() != Some(cuts))) {
+        // Nor is a cache that cannot be written.
+        let _ = write_json(&path, &cuts);
+    }
+    Ok(engine)
 }

@@ -85,7 +85,7 @@ const _: () = {
 };
 
 /// How `attention` is cut. The bits are the same for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct AttentionCut {
     /// Rows, each a column and a head, that one workgroup computes.
     pub rows: u32,
@@ -105,7 +105,7 @@ impl AttentionCut {
 }
 
 /// How kernels are cut; decided once a device, the same for every column count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Geometry {
     /// Threads in a workgroup of `matvec`.
     pub workgroup: u32,

@@ -18,7 +18,7 @@ mod tune;
 
 pub use adapter::{AdapterChoice, AdapterReport, adapters};
 pub use self_test::SelfTestReport;
-pub use tune::{CutTime, ShapeClass, TuneReport};
+pub use tune::{CutTime, KnownCuts, ShapeClass, TuneReport};
 
 use crate::error::Result;
 use crate::plan::{

@@ -36,7 +36,7 @@ const NARROW: u32 = 2;
 const WIDTHS: [usize; 2] = [1, 8];
 
 /// Matrices that share a cut: as deep, and as tall as a vocabulary or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct ShapeClass {
     /// Layout on the device.
     pub layout: Layout,
@@ -80,6 +80,15 @@ pub struct TuneReport {
     pub chosen: String,
 }
 
+/// Cuts that were measured on a device, to be kept and given to the next load: then nothing is measured again, and the text
+/// of a model whose sums depend on them cannot change from one load to the next.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KnownCuts {
+    /// Adapter, driver, build and arithmetic that they hold for.
+    device: String,
+    cuts: Vec<(ShapeClass, Geometry)>,
+}
+
 /// The candidate whose times have the smallest product; of those that are nearly as good, the first.
 fn best(timed: &[(Geometry, [f64; WIDTHS.len()])]) -> Option<Geometry> {
     let cost = |ms: &[f64; WIDTHS.len()]| ms.iter().product::<f64>();
@@ -91,9 +100,15 @@ fn best(timed: &[(Geometry, [f64; WIDTHS.len()])]) -> Option<Geometry> {
 }
 
 impl GpuExecutor {
-    /// Times the candidates for matrices of these shapes `(layout, rows, cols)` and takes the best for each class; to be
-    /// called before matrices are allocated, since a cut decides where they lie.
-    pub async fn tune(&self, shapes: &[(Layout, usize, usize)]) -> Result<Vec<TuneReport>> {
+    /// Times the candidates for matrices of these shapes `(layout, rows, cols)` and takes the best for each class, but for
+    /// classes that are `known` on this device; to be called before matrices are allocated, since a cut decides where they
+    /// lie.
+    pub async fn tune(&self, shapes: &[(Layout, usize, usize)], known: Option<&KnownCuts>) -> Result<Vec<TuneReport>> {
+        if let Some(known) = known.filter(|known| known.device == self.cuts_device()) {
+            // They come from a file: only what could have been chosen here is taken.
+            let mut cuts = self.cuts.borrow_mut();
+            cuts.extend(known.cuts.iter().filter(|(_, geometry)| self.is_candidate(*geometry)).copied());
+        }
         // By class, the tallest, which stands for it, and all weights: where the time goes.
         let mut classes: BTreeMap<ShapeClass, (usize, usize)> = BTreeMap::new();
         for &(layout, rows, cols) in shapes.iter().filter(|(_, rows, cols)| rows * cols >= LEAST_WEIGHTS) {
@@ -102,6 +117,7 @@ impl GpuExecutor {
             *weights += rows * cols;
         }
         let mut classes: Vec<_> = classes.into_iter().collect();
+        classes.retain(|(class, _)| !self.cuts.borrow().contains_key(class));
         classes.sort_by_key(|(_, (_, weights))| std::cmp::Reverse(*weights));
         let deadline = now_ms() + BUDGET_MS;
         let mut favourite = self.geometry;
@@ -141,6 +157,24 @@ impl GpuExecutor {
         }
         self.tuned.replace(reports.clone());
         Ok(reports)
+    }
+
+    fn is_candidate(&self, geometry: Geometry) -> bool {
+        let dot4 = [0, NARROW, MAX_COLUMNS as u32, self.geometry.dot4];
+        dot4.into_iter().any(|dot4| Geometry { dot4, ..self.geometry }.alternatives().contains(&geometry))
+    }
+
+    /// Adapter, driver, build and arithmetic.
+    fn cuts_device(&self) -> String {
+        let (report, arithmetic) = (&self.report, self.arithmetic);
+        let version = env!("CARGO_PKG_VERSION");
+        format!("{}/{}/{}/foredraft {version}/{arithmetic:?}", report.name, report.backend, report.driver)
+    }
+
+    /// What was measured or known, to be kept for the next load.
+    pub fn known_cuts(&self) -> KnownCuts {
+        let cuts = self.cuts.borrow().iter().map(|(class, cut)| (*class, *cut)).collect();
+        KnownCuts { device: self.cuts_device(), cuts }
     }
 
     /// How bytes are multiplied: up to which width by `dot4I8Packed`, which is fast for one column in software that knows it

@@ -128,6 +128,11 @@ impl Cache {
         Cache { folder: folder.into() }
     }
 
+    /// Where what was measured of the GPU is kept.
+    pub fn cuts_file(&self) -> PathBuf {
+        self.folder.join("cuts.json")
+    }
+
     /// Finds a model, fetching it where it is not here yet. What arrived of a download that fails is kept, and the next
     /// call goes on from there.
     ///

@@ -147,7 +147,7 @@ pub fn ggml_type_name(number: u32) -> String {
 }
 
 /// How a matrix lies on a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Layout {
     /// 4-bit quants, one word `pack2x16float(scale, min)` a block: `w = scale * q + min` (Q4_0, Q4_1).
     Q4,

@@ -1,7 +1,7 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
 import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
 import { ForedraftError } from "./errors.js";
-import { deleteLearned, readLearned, writeLearned } from "./learned.js";
+import { deleteLearned, readCuts, readLearned, writeCuts, writeLearned } from "./learned.js";
 import type {
   Answer,
   Ask,
@@ -103,13 +103,17 @@ export class EngineHost {
       const [model, draft] = sources;
       const { device, arithmetic, context, speculation } = args;
       const remembered_tokens = args.remember === undefined ? undefined : tokensWithin(args.remember);
-      const options = { device, arithmetic, context, speculation, remembered_tokens };
+      const keeps = args.storage !== "off" && device !== "cpu";
+      const known_cuts = keeps ? await readCuts() : undefined;
+      const options = { device, arithmetic, context, speculation, remembered_tokens, known_cuts };
       const onProgress = (json: string) => {
         const { stage, file, loaded_bytes, total_bytes } = JSON.parse(json) as RawProgress;
         tell(describe(stage, file, loaded_bytes, total_bytes));
       };
       engine = await Engine.load(model!, draft, JSON.stringify(options), onProgress);
       for (const source of sources) await source.finish();
+      const cuts = engine.knownCuts();
+      if (keeps && cuts !== undefined && cuts !== known_cuts) await writeCuts(cuts);
       const { tokenizer, ...info } = JSON.parse(engine.info()) as RawInfo;
       const remember = await this.recall(engine, tokenizer, args.remember);
       if (this.closed) throw wasUnloaded();

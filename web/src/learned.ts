@@ -7,6 +7,8 @@ import { ForedraftError } from "./errors.js";
 
 const DATABASE = "foredraft";
 const STORE = "learned";
+/** Beside the records of tokenizers, whose names are numbers. */
+const CUTS = "cuts";
 
 /** Forgets what answers have taught, of all models of this origin. Engines that are loaded know it until they go. */
 export function forget(): Promise<void> {
@@ -27,6 +29,17 @@ export async function writeLearned(tokenizer: string, bytes: Uint8Array): Promis
 /** Forgets what was kept for a tokenizer. */
 export async function deleteLearned(tokenizer: string): Promise<void> {
   await within("readwrite", (store) => store.delete(tokenizer));
+}
+
+/** What the last load has measured of the GPU here: nothing of anybody's text. A browser that keeps nothing measures again. */
+export async function readCuts(): Promise<string | undefined> {
+  const found: unknown = await within("readonly", (store) => store.get(CUTS)).catch(() => undefined);
+  return typeof found === "string" ? found : undefined;
+}
+
+/** Keeps it for the next load. */
+export async function writeCuts(cuts: string): Promise<void> {
+  await within("readwrite", (store) => store.put(cuts, CUTS)).catch(() => {});
 }
 
 async function within(mode: IDBTransactionMode, work: (store: IDBObjectStore) => IDBRequest): Promise<unknown> {
