@@ -5,6 +5,7 @@ pub use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::generation::{Generation, Prompt, Request, prompt_tokens};
 use crate::gpu::{GpuExecutor, KnownCuts};
+use crate::model::tensors::specify;
 use crate::model::{MemoryPlan, Model, ModelConfig};
 use crate::plan::{Arithmetic, DeviceInfo, Executor};
 use crate::runtime;
@@ -323,7 +324,7 @@ pub(crate) struct Checked {
     pub(crate) context: usize,
     /// Of the target, then of the draft model.
     pub(crate) plans: Vec<MemoryPlan>,
-    /// Layout, rows and columns of all matrices.
+    /// Layout, rows and columns of all matrices that vectors are multiplied with.
     pub(crate) shapes: Vec<(Layout, usize, usize)>,
 }
 
@@ -338,7 +339,8 @@ impl Checked {
         let context = wanted_context(target, context)?;
         let files = || std::iter::once(target).chain(draft);
         let plans = files().map(|gguf| MemoryPlan::of(gguf, context)).collect::<Result<Vec<_>>>()?;
-        let shapes = files().flat_map(Gguf::matrices).collect();
+        let multiplied = |gguf: &Gguf| Ok::<_, Error>(specify(&ModelConfig::from_gguf(gguf)?, gguf)?.multiplied());
+        let shapes = files().map(multiplied).collect::<Result<Vec<_>>>()?.concat();
         Ok(Checked { tokenizer, template, context, plans, shapes })
     }
 }

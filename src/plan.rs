@@ -548,6 +548,13 @@ pub struct Counters {
     pub allocated_bytes: u64,
 }
 
+/// Rows of a matrix that fit into one binding, whole units of them where there are more.
+pub fn rows_per_part(layout: Layout, rows: usize, cols: usize, max_binding_bytes: u64) -> usize {
+    let row_bytes = 4 * layout.quant_words_for(cols).max(layout.scale_words_for(cols)) as u64;
+    let most = usize::try_from(max_binding_bytes / row_bytes.max(1)).unwrap_or(usize::MAX);
+    if most >= rows { rows } else { (most / ROW_UNIT * ROW_UNIT).max(1) }
+}
+
 /// Room for a matrix in two buffers, quants and scales.
 pub fn alloc_matrix_in_buffers(
     executor: &(impl Executor + ?Sized),

@@ -129,6 +129,8 @@ fn a_prompt_beyond_the_drafts_context_is_answered_without_it() {
         let mut options = options(gguf::tiny_llama());
         options.draft_model = Some(bytes("draft.gguf", gguf::tiny_llama_with_context(64)));
         options.device = device;
+        // A fixed length gives no reasons of its own.
+        options.speculation = "length=fixed".parse().expect("valid");
         let engine = load(options);
         let long = run(engine.generate(request(text(&"abcd".repeat(25)), 10)));
         assert!(long.speculation.reason.contains("64 tokens"), "{}", long.speculation.reason);
@@ -300,8 +302,10 @@ fn device_memory_is_what_the_ledger_says() {
     let smollm2 = load(options);
     run(smollm2.generate(request(text("Once upon a time"), 8)));
     let ledger = smollm2.executor().counters().allocated_bytes;
-    let [used, reserved] = smollm2.gpu().expect("a GPU").allocator_bytes().expect("Vulkan and Metal tell");
     let needed = plan.weights_bytes + plan.kv_bytes;
+    assert!((needed..=needed + 64 * MIB).contains(&ledger), "{ledger} bytes, of which {needed} for weights and KV");
+    // Metal does not tell.
+    let Some([used, reserved]) = smollm2.gpu().expect("a GPU").allocator_bytes() else { return };
     println!(
         "{} MiB weights and KV, {} by the ledger, {} in use, {} reserved",
         needed / MIB,
@@ -309,7 +313,6 @@ fn device_memory_is_what_the_ledger_says() {
         used / MIB,
         reserved / MIB
     );
-    assert!((needed..=needed + 64 * MIB).contains(&ledger), "{ledger} bytes, of which {needed} for weights and KV");
     assert!((ledger..=ledger + 16 * MIB).contains(&used), "{used} bytes in use, {ledger} by the ledger");
 }
 

@@ -81,10 +81,18 @@ impl Costs {
         }
         let round =
             |columns: usize| self.verify(columns) + self.sync_ms + if columns > 1 { self.draft_ms } else { 0.0 };
-        Ok(CostModel::of_curve(COLUMN_BUCKETS.map(round), &[]))
+        // Measured figures may fall by the noise; more columns never cost less.
+        let mut least = 0.0_f64;
+        Ok(CostModel::of_curve(
+            COLUMN_BUCKETS.map(|columns| {
+                least = least.max(round(columns));
+                least
+            }),
+            &[],
+        ))
     }
 
-    /// On the line between the neighbours, or on that of the last two. A single point costs the same for all.
+    /// On the line between the neighbours, or on that of the last two if it rises. A single point costs the same for all.
     fn verify(&self, columns: usize) -> f64 {
         let points: Vec<(f64, f64)> = self.verify_ms.iter().map(|(&k, &ms)| (k as f64, ms)).collect();
         let at = columns as f64;
@@ -92,7 +100,8 @@ impl Costs {
         let (Some(&(k1, ms1)), Some(&(k0, ms0))) = (points.get(after), points.get(after.saturating_sub(1))) else {
             return 0.0;
         };
-        if k1 == k0 { ms1 } else { ms0 + (ms1 - ms0) * (at - k0) / (k1 - k0) }
+        let slope = if k1 == k0 { 0.0 } else { (ms1 - ms0) / (k1 - k0) };
+        if at > k1 { ms1 + slope.max(0.0) * (at - k1) } else { ms0 + slope * (at - k0) }
     }
 }
 
@@ -110,6 +119,9 @@ mod tests {
         let model = serde_json::from_str::<Costs>(json).expect("valid").model().expect("valid");
         let costs = [1, 2, 4, 8, 16].map(|columns| model.verify_ms(columns));
         assert_eq!(costs, [12.0, 15.0, 19.0, 27.0, 43.0]);
+        let falling: Costs = serde_json::from_str(r#"{"verify_ms": {"1": 1, "2": 1.3, "4": 1.2}}"#).expect("valid");
+        let falling = falling.model().expect("valid");
+        assert_eq!([1, 2, 4, 16].map(|columns| falling.verify_ms(columns)), [1.0, 1.3, 1.3, 1.3]);
     }
 
     #[test]

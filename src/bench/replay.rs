@@ -50,22 +50,28 @@ pub fn replay(traces: &[Trace], options: &Options, costs: &Costs) -> Result<Repo
 fn oracle_speedup(arm: &Arm, trace: &Trace, answer: &[u32], cost: &CostModel) -> Result<f64> {
     let text: Rc<[u32]> = [&trace.prompt[..], answer].concat().into();
     let plain_rate = 1.0 / cost.plain_ms();
+    let rate_of = |speculator| Ok::<_, Error>(answer.len() as f64 / rounds(trace, answer, cost, speculator)?.decode_ms);
+    // Each round is best for itself, and what it keeps decides what is drafted next: nothing is worse than without it.
+    let mut best = plain_rate.max(rate_of(speculator(arm, trace)?)?);
     let mut rate = plain_rate;
     for _ in 0..ORACLE_TURNS {
-        let speculator = speculator(arm, trace)?.map_length(|inner| {
+        rate = plain_rate.max(rate_of(speculator(arm, trace)?.map_length(|inner| {
             let (text, cost) = (Rc::clone(&text), cost.clone());
             Box::new(Oracle { inner, text, cost, rate })
-        });
-        rate = plain_rate.max(answer.len() as f64 / rounds(trace, answer, cost, speculator)?.decode_ms);
+        }))?);
+        best = best.max(rate);
     }
-    Ok(rate / plain_rate)
+    Ok(best / plain_rate)
 }
 
-/// The same where a configuration was measured on a device with these costs; `None` where a recording cannot answer it.
-pub(super) fn oracle_on_device(arm: &Arm, trace: &Trace, cost: &CostModel) -> Option<f64> {
-    // The curve itself, whatever is known of it.
-    let cost = CostModel::of_curve(COLUMN_BUCKETS.map(|columns| cost.verify_ms(columns)), &[]);
-    oracle_speedup(arm, trace, &trace.answer, &cost).ok()
+/// The same where a configuration was measured on a device: passes cost what the device was found to take, and rounds what
+/// this run took beside them. `None` where a recording cannot answer it.
+pub(super) fn oracle_on_device(arm: &Arm, trace: &Trace, cost: &CostModel, run: &Run) -> Option<f64> {
+    let SpeculationSummary { draft_ms, verify_ms, rounds, drafted_rounds, .. } = run.speculation;
+    let host = (run.decode_ms - draft_ms - verify_ms).max(0.0) / rounds.max(1) as f64;
+    let draft = draft_ms / drafted_rounds.max(1) as f64;
+    let round = |columns: usize| cost.verify_ms(columns) + host + if columns > 1 { draft } else { 0.0 };
+    oracle_speedup(arm, trace, &trace.answer, &CostModel::of_curve(COLUMN_BUCKETS.map(round), &[])).ok()
 }
 
 /// Writes an answer by rounds on a device of known costs.

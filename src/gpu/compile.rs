@@ -3,6 +3,7 @@
 use super::GpuExecutor;
 use super::kernels::{Geometry, KernelKey};
 use crate::error::{Error, Result};
+use crate::weights::format::Layout;
 
 impl GpuExecutor {
     /// Has the device's WGSL compiler check every permutation of every kernel, whether this device would choose it or not,
@@ -11,6 +12,10 @@ impl GpuExecutor {
     pub async fn compile_all(&self, pipelines: bool) -> Result<Vec<String>> {
         let mut keys = KernelKey::all(Geometry::SOFTWARE);
         keys.extend(KernelKey::all(Geometry::HARDWARE));
+        // Of the other cuts one layout of each kind: what differs between layouts does not between cuts.
+        for geometry in [Geometry::SOFTWARE, Geometry::HARDWARE].into_iter().flat_map(Geometry::alternatives) {
+            keys.extend(KernelKey::of_layouts(geometry, &[Layout::Q4, Layout::F16]));
+        }
         keys.sort();
         keys.dedup();
         let mut labels = Vec::with_capacity(keys.len());

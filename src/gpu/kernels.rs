@@ -349,7 +349,14 @@ impl KernelKey {
             keys.push(KernelKey::Attention(geometry.attention, flag));
             keys.extend([KernelKey::Activation(true, flag), KernelKey::Activation(false, flag)]);
         }
-        for layout in Layout::ALL {
+        keys.extend(KernelKey::of_layouts(geometry, &Layout::ALL));
+        keys
+    }
+
+    /// Those of them that read matrices of these layouts.
+    pub fn of_layouts(geometry: Geometry, layouts: &[Layout]) -> Vec<KernelKey> {
+        let mut keys = Vec::new();
+        for &layout in layouts {
             for texture in [false, true].into_iter().filter(|&texture| !texture || geometry.lies_in_texture(layout)) {
                 keys.push(KernelKey::Embed(layout, texture));
                 for quantised in [false, true].into_iter().filter(|&q| !q || layout.is_quantised()) {

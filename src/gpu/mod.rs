@@ -44,6 +44,8 @@ pub struct GpuExecutor {
     geometry: Geometry,
     /// Cuts of `matvec` by class of shapes, where they were measured.
     cuts: RefCell<BTreeMap<ShapeClass, Geometry>>,
+    /// Known ones of classes that this load has not: they are kept for others.
+    other_cuts: RefCell<BTreeMap<ShapeClass, Geometry>>,
     tuned: RefCell<Vec<TuneReport>>,
     arithmetic: Arithmetic,
     /// Layouts whose narrow mat-vec kernels differ from the widest, which then serves every column count.
@@ -104,6 +106,7 @@ impl GpuExecutor {
             faults,
             geometry,
             cuts: RefCell::default(),
+            other_cuts: RefCell::default(),
             tuned: RefCell::default(),
             arithmetic: arithmetic.unwrap_or(if software { Arithmetic::Q8 } else { Arithmetic::F32 }),
             widest_only: RefCell::default(),
@@ -139,7 +142,7 @@ impl GpuExecutor {
         Ok(())
     }
 
-    /// Bytes of device memory that the driver's allocator has given out, in use and reserved, where it tells: natively.
+    /// Bytes of device memory that the driver's allocator has given out, in use and reserved, where wgpu tells: on Vulkan.
     pub fn allocator_bytes(&self) -> Option<[u64; 2]> {
         let report = self.device.generate_allocator_report()?;
         Some([report.total_allocated_bytes, report.total_reserved_bytes])

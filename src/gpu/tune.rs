@@ -9,7 +9,7 @@ use super::kernels::Geometry;
 use crate::error::Result;
 use crate::plan::{
     Arithmetic, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, PlanId, Step, Submission, UNIFORM_WORDS,
-    Vector,
+    Vector, rows_per_part,
 };
 use crate::runtime::now_ms;
 use crate::weights::format::Layout;
@@ -26,7 +26,7 @@ const MATRICES: usize = 12;
 /// Bytes that one of them and all together take, about.
 const MATRIX_BYTES: usize = 16 << 20;
 const ALL_BYTES: usize = 48 << 20;
-/// Smaller matrices keep the default: calling the kernel is what takes their time.
+/// Smaller matrices are not timed: calling the kernel is what takes their time.
 const LEAST_WEIGHTS: usize = 1 << 16;
 /// A candidate must beat those before it by this factor: a tie is decided the same way on every day.
 const GAIN: f64 = 0.94;
@@ -89,6 +89,15 @@ pub struct KnownCuts {
     cuts: Vec<(ShapeClass, Geometry)>,
 }
 
+/// What is timed.
+#[derive(Clone, Copy)]
+struct Timing {
+    class: ShapeClass,
+    rows: usize,
+    /// An empty submission and the wait for it, which is not in the times.
+    round_trip_ms: f64,
+}
+
 /// The candidate whose times have the smallest product; of those that are nearly as good, the first.
 fn best(timed: &[(Geometry, [f64; WIDTHS.len()])]) -> Option<Geometry> {
     let cost = |ms: &[f64; WIDTHS.len()]| ms.iter().product::<f64>();
@@ -104,42 +113,40 @@ impl GpuExecutor {
     /// classes that are `known` on this device; to be called before matrices are allocated, since a cut decides where they
     /// lie.
     pub async fn tune(&self, shapes: &[(Layout, usize, usize)], known: Option<&KnownCuts>) -> Result<Vec<TuneReport>> {
+        let classes = self.classes(shapes);
         if let Some(known) = known.filter(|known| known.device == self.cuts_device()) {
             // They come from a file: only what could have been chosen here is taken.
-            let mut cuts = self.cuts.borrow_mut();
-            cuts.extend(known.cuts.iter().filter(|(_, geometry)| self.is_candidate(*geometry)).copied());
+            for &(class, geometry) in known.cuts.iter().filter(|(_, geometry)| self.is_candidate(*geometry)) {
+                let here = classes.iter().any(|(ours, _)| *ours == class);
+                let cuts = if here { &self.cuts } else { &self.other_cuts };
+                cuts.borrow_mut().insert(class, geometry);
+            }
         }
-        // By class, the tallest, which stands for it, and all weights: where the time goes.
-        let mut classes: BTreeMap<ShapeClass, (usize, usize)> = BTreeMap::new();
-        for &(layout, rows, cols) in shapes.iter().filter(|(_, rows, cols)| rows * cols >= LEAST_WEIGHTS) {
-            let (tallest, weights) = classes.entry(ShapeClass::of(layout, rows, cols)).or_default();
-            *tallest = rows.max(*tallest);
-            *weights += rows * cols;
-        }
-        let mut classes: Vec<_> = classes.into_iter().collect();
-        classes.retain(|(class, _)| !self.cuts.borrow().contains_key(class));
-        classes.sort_by_key(|(_, (_, weights))| std::cmp::Reverse(*weights));
+        let unknown: Vec<_> =
+            classes.into_iter().filter(|(class, _)| !self.cuts.borrow().contains_key(class)).collect();
+        let round_trip_ms = self.idle_round_trip().await?;
         let deadline = now_ms() + BUDGET_MS;
         let mut favourite = self.geometry;
         let mut reports = Vec::new();
-        for (at, &(class, (rows, _))) in classes.iter().enumerate() {
-            let most = MATRIX_BYTES / (class.layout.quant_words_for(class.cols) * 4).max(1);
-            let rows = rows.min(if class.tall { most.max(ShapeClass::TALL) } else { most.max(1) });
+        for (at, &(class, rows)) in unknown.iter().enumerate() {
             // Each class has its share of what is left.
             let now = now_ms();
-            let until = now + (deadline - now) / (classes.len() - at) as f64;
+            let until = now + (deadline - now) / (unknown.len() - at) as f64;
             let mut timed = Vec::new();
             let mut first = favourite;
+            let worth_it = rows * class.cols >= LEAST_WEIGHTS;
             let products = self.arithmetic == Arithmetic::Q8 && class.layout.is_quantised();
+            let timing = Timing { class, rows, round_trip_ms };
             // The choice that matters most is made whatever it takes.
-            if products && (at == 0 || now < deadline) {
-                first.dot4 = self.tune_products(class, rows, favourite, &mut timed).await?;
+            if worth_it && products && (at == 0 || now < deadline) {
+                first.dot4 = self.tune_products(timing, favourite, &mut timed).await?;
             }
-            let mut candidates = first.alternatives().into_iter();
-            // With the time gone, what was best there is taken elsewhere.
+            let others = Geometry { dot4: first.dot4, ..self.geometry }.alternatives();
+            let mut candidates = [first].into_iter().chain(others).filter(|_| worth_it);
+            // With the time gone, what was best there is taken elsewhere: it stays so, since another cut may be other bits.
             while let Some(geometry) = candidates.next().filter(|_| now_ms() < until) {
                 if timed.iter().all(|(known, _)| *known != geometry) {
-                    timed.push((geometry, self.time_geometry(class, rows, geometry).await?));
+                    timed.push((geometry, self.time_geometry(timing, geometry).await?));
                 }
             }
             let chosen = best(&timed).unwrap_or(first);
@@ -159,6 +166,40 @@ impl GpuExecutor {
         Ok(reports)
     }
 
+    /// Classes of the parts that these matrices lie in, those with most weights first, each with the rows that stand for it.
+    fn classes(&self, shapes: &[(Layout, usize, usize)]) -> Vec<(ShapeClass, usize)> {
+        let most = self.limits().max_binding_bytes;
+        // By class the tallest, and all weights: where the time goes.
+        let mut classes: BTreeMap<ShapeClass, (usize, usize)> = BTreeMap::new();
+        for &(layout, rows, cols) in shapes {
+            let whole = rows_per_part(layout, rows, cols, most);
+            for part in (0..rows).step_by(whole).map(|first| whole.min(rows - first)) {
+                let (tallest, weights) = classes.entry(ShapeClass::of(layout, part, cols)).or_default();
+                *tallest = part.max(*tallest);
+                *weights += part * cols;
+            }
+        }
+        let mut classes: Vec<_> = classes.into_iter().collect();
+        classes.sort_by_key(|(_, (_, weights))| std::cmp::Reverse(*weights));
+        let standing = |(class, (tallest, _)): (ShapeClass, (usize, usize))| {
+            let fit = (MATRIX_BYTES / (class.layout.quant_words_for(class.cols) * 4).max(1)).max(1);
+            (class, tallest.min(if class.tall { fit.max(ShapeClass::TALL) } else { fit }))
+        };
+        classes.into_iter().map(standing).collect()
+    }
+
+    /// A submission that does nothing, and the wait for it.
+    async fn idle_round_trip(&self) -> Result<f64> {
+        let mut best = f64::INFINITY;
+        for _ in 0..TURNS {
+            let start = now_ms();
+            let ticket = self.submit(Submission { read: (0, 1), ..Submission::default() })?;
+            self.finish(ticket).await?;
+            best = best.min(now_ms() - start);
+        }
+        Ok(best)
+    }
+
     fn is_candidate(&self, geometry: Geometry) -> bool {
         let dot4 = [0, NARROW, MAX_COLUMNS as u32, self.geometry.dot4];
         dot4.into_iter().any(|dot4| Geometry { dot4, ..self.geometry }.alternatives().contains(&geometry))
@@ -173,38 +214,41 @@ impl GpuExecutor {
 
     /// What was measured or known, to be kept for the next load.
     pub fn known_cuts(&self) -> KnownCuts {
-        let cuts = self.cuts.borrow().iter().map(|(class, cut)| (*class, *cut)).collect();
-        KnownCuts { device: self.cuts_device(), cuts }
+        let (here, others) = (self.cuts.borrow(), self.other_cuts.borrow());
+        let cuts: BTreeMap<_, _> = others.iter().chain(here.iter()).map(|(class, cut)| (*class, *cut)).collect();
+        KnownCuts { device: self.cuts_device(), cuts: cuts.into_iter().collect() }
     }
 
     /// How bytes are multiplied: up to which width by `dot4I8Packed`, which is fast for one column in software that knows it
     /// and slow for many. The bits are the same, so that widths may differ. What was timed is added to `timed`.
     async fn tune_products(
         &self,
-        class: ShapeClass,
-        rows: usize,
+        timing: Timing,
         geometry: Geometry,
         timed: &mut Vec<(Geometry, [f64; WIDTHS.len()])>,
     ) -> Result<u32> {
         let of = |dot4: u32| Geometry { dot4, ..geometry };
         let all = MAX_COLUMNS as u32;
-        let floats = self.time_geometry(class, rows, of(0)).await?;
-        let bytes = self.time_geometry(class, rows, of(all)).await?;
+        let floats = self.time_geometry(timing, of(0)).await?;
+        let bytes = self.time_geometry(timing, of(all)).await?;
         let narrow = [bytes[0], floats[1]];
         timed.extend([(of(0), floats), (of(all), bytes), (of(NARROW), narrow)]);
         Ok(best(timed).unwrap_or(geometry).dot4)
     }
 
-    async fn time_geometry(&self, class: ShapeClass, rows: usize, geometry: Geometry) -> Result<[f64; WIDTHS.len()]> {
+    /// What a candidate takes; for ever where the driver refuses it.
+    async fn time_geometry(&self, timing: Timing, geometry: Geometry) -> Result<[f64; WIDTHS.len()]> {
         let mark = self.mark();
-        let ms = self.with_cut(class, geometry, self.time_cut(class, rows)).await;
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let ms = self.with_cut(timing.class, geometry, self.time_cut(timing)).await;
+        let refused = scope.pop().await;
         self.release(mark);
-        ms
+        if refused.is_some() { Ok([f64::INFINITY; WIDTHS.len()]) } else { ms }
     }
 
     /// Milliseconds of a call on a matrix of the class, cut as `self.cuts` says.
-    async fn time_cut(&self, class: ShapeClass, rows: usize) -> Result<[f64; WIDTHS.len()]> {
-        let ShapeClass { layout, cols, .. } = class;
+    async fn time_cut(&self, timing: Timing) -> Result<[f64; WIDTHS.len()]> {
+        let Timing { class: ShapeClass { layout, cols, .. }, rows, round_trip_ms } = timing;
         let matrix_bytes = layout.quant_words_for(rows * cols) * 4;
         let matrices = (ALL_BYTES / matrix_bytes.max(1)).clamp(1, MATRICES);
         let most = WIDTHS[WIDTHS.len() - 1];
@@ -224,19 +268,19 @@ impl GpuExecutor {
         let mut ms = [0.0; WIDTHS.len()];
         for (ms, bucket) in ms.iter_mut().zip(WIDTHS) {
             let plan = self.prepare(Plan { label: "tune".to_owned(), bucket, steps: steps.clone() })?;
-            *ms = self.time_plan(plan, bucket).await? / matrices as f64;
+            *ms = self.time_plan(plan, bucket, round_trip_ms).await? / matrices as f64;
         }
         Ok(ms)
     }
 
     /// Milliseconds of a run of a plan, the best of some measurements.
-    async fn time_plan(&self, plan: PlanId, columns: usize) -> Result<f64> {
+    async fn time_plan(&self, plan: PlanId, columns: usize, round_trip_ms: f64) -> Result<f64> {
         let run = async |times: usize| {
             let start = now_ms();
             let runs = vec![(plan, Params::chain(columns, 0, 0)); times];
             let ticket = self.submit(Submission { runs, read: (0, 1), ..Submission::default() })?;
             self.finish(ticket).await?;
-            Ok::<_, crate::error::Error>((now_ms() - start - self.round_trip_ms.get()).max(1e-3))
+            Ok::<_, crate::error::Error>((now_ms() - start - round_trip_ms).max(1e-3))
         };
         run(1).await?;
         let mut times = 1;

@@ -3,7 +3,7 @@
 use super::config::ModelConfig;
 use super::tensors::{Group, Layer, Matrix, MatrixSpec, Tensors, VectorSpec};
 use crate::error::{Error, Result};
-use crate::plan::{BufferId, Executor, MatrixPart, ROW_UNIT, alloc_matrix_in_buffers};
+use crate::plan::{BufferId, Executor, MatrixPart, ROW_UNIT, alloc_matrix_in_buffers, rows_per_part};
 use crate::weights::format::Format;
 use crate::weights::gguf::{GgufReader, TensorInfo};
 use crate::weights::repack::repack;
@@ -67,13 +67,13 @@ impl<'a> Placement<'a> {
     }
 
     fn matrix(&mut self, spec: &MatrixSpec) -> Result<Matrix> {
-        let rows_per_part = spec.rows_per_part(self.max_binding_bytes);
+        let most = rows_per_part(spec.layout, spec.rows, spec.cols, self.max_binding_bytes);
         let label = &spec.tensors[0].0;
         // A tensor that begins within a unit of rows cannot be written unit by unit.
         let units = spec.tensors.iter().all(|(_, rows)| rows.is_multiple_of(ROW_UNIT));
         let mut matrix = Matrix::new();
-        for first_row in (0..spec.rows).step_by(rows_per_part) {
-            let rows = rows_per_part.min(spec.rows - first_row);
+        for first_row in (0..spec.rows).step_by(most) {
+            let rows = most.min(spec.rows - first_row);
             let [quants, scales] = match units {
                 true => self.executor.alloc_matrix(label, spec.layout, rows, spec.cols)?,
                 false => alloc_matrix_in_buffers(self.executor, label, spec.layout, rows, spec.cols)?,

@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::plan::{MatrixPart, ROW_UNIT};
+use crate::plan::MatrixPart;
 use crate::weights::format::{BLOCK, Layout};
 use crate::weights::gguf::{Gguf, TensorInfo};
 use std::collections::HashMap;
@@ -25,13 +25,6 @@ impl MatrixSpec {
     pub fn bytes(&self) -> u64 {
         let weights = self.rows * self.cols;
         4 * (self.layout.quant_words_for(weights) + self.layout.scale_words_for(weights)) as u64
-    }
-
-    /// Rows that fit into one binding, whole units of them where there are more.
-    pub fn rows_per_part(&self, max_binding_bytes: u64) -> usize {
-        let row_bytes = 4 * self.layout.quant_words_for(self.cols).max(self.layout.scale_words_for(self.cols)) as u64;
-        let most = usize::try_from(max_binding_bytes / row_bytes.max(1)).unwrap_or(usize::MAX);
-        if most >= self.rows { self.rows } else { (most / ROW_UNIT * ROW_UNIT).max(1) }
     }
 }
 
@@ -74,6 +67,18 @@ pub struct Tensors<M, V> {
     pub layers: Vec<Layer<M, V>>,
     /// Divisors of the rotation's frequencies (Llama 3.1).
     pub rope_freqs: Option<V>,
+}
+
+impl<V> Tensors<MatrixSpec, V> {
+    /// Layout, rows and columns of the matrices that vectors are multiplied with; an embedding that is no head is only read.
+    pub fn multiplied(&self) -> Vec<(Layout, usize, usize)> {
+        let of_layer = self.layers.iter().flat_map(|layer| {
+            let Layer { qkv, attn_output, gate_up, down, .. } = layer;
+            qkv.iter().chain(gate_up).chain([attn_output, down])
+        });
+        let all = of_layer.chain([self.head.as_ref().unwrap_or(&self.embedding)]);
+        all.map(|matrix| (matrix.layout, matrix.rows, matrix.cols)).collect()
+    }
 }
 
 /// A vector of the model: `f32` values of one or more tensors, one after the other.

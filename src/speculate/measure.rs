@@ -8,7 +8,7 @@ use crate::runtime::now_ms;
 
 /// Tokens that the passes see before them: what a short prompt has.
 const CONTEXT: usize = 128;
-/// Passes whose turn would come after this long are left out.
+/// Passes whose turn would come after this long are left out: of the first turn, and of the others.
 const BUDGET_MS: f64 = 2000.0;
 /// Turns, the first to warm up.
 const TURNS: usize = 4;
@@ -19,20 +19,25 @@ const ORDER: [usize; COLUMN_BUCKETS.len()] = [0, 3, 2, 1, 4];
 /// counts. Widths take turns since a GPU that was idle starts slowly, and its first passes would all be narrow ones. The
 /// tokens that the cache is said to hold are not touched, so this is to be done while it is empty.
 pub async fn measure(executor: &dyn Executor, model: &Model) -> Result<CostModel> {
-    let start = now_ms();
+    let mut start = now_ms();
+    let mut warm = [false; COLUMN_BUCKETS.len()];
     let mut passes_ms = [None; COLUMN_BUCKETS.len()];
     for turn in 0..TURNS {
+        if turn == 1 {
+            start = now_ms(); // what a first pass takes, the next does not
+        }
         for bucket in ORDER {
             let late = now_ms() - start > BUDGET_MS;
-            // A width that was warmed up is measured; a plain step always.
-            if late && (turn != 1 || passes_ms[bucket].is_none()) {
+            // A plain step is measured whatever it takes.
+            if late && (turn > 1 || bucket > 0) || turn > 0 && !warm[bucket] {
                 continue;
             }
             let ms = time_pass(executor, model, COLUMN_BUCKETS[bucket]).await?;
-            passes_ms[bucket] = match passes_ms[bucket] {
-                Some(best) if turn > 1 => Some(ms.min(best)),
-                _ => Some(ms),
-            };
+            if turn == 0 {
+                warm[bucket] = true;
+            } else {
+                passes_ms[bucket] = Some(passes_ms[bucket].map_or(ms, |best: f64| best.min(ms)));
+            }
         }
     }
     Ok(CostModel::of_load(passes_ms))

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::store::ByteSource;
-use crate::weights::format::{Format, Layout, ggml_type_name};
+use crate::weights::format::{Format, ggml_type_name};
 use crate::weights::metadata::{Metadata, Value};
 use std::collections::HashSet;
 
@@ -59,12 +59,6 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Layout, rows and columns of its matrices.
-    pub fn matrices(&self) -> Vec<(Layout, usize, usize)> {
-        let matrices = self.tensors.iter().filter(|tensor| tensor.shape.len() == 2);
-        matrices.map(|tensor| (tensor.format.layout(), tensor.shape[0] as usize, tensor.shape[1] as usize)).collect()
-    }
-
     /// The tensor of that name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.iter().find(|tensor| tensor.name == name)
