@@ -710,7 +710,9 @@ fn cuts_are_measured_once_a_device() {
         let gpu = device::gpu_with(Some(arithmetic), None);
         let reports = block_on(gpu.tune(&shapes, known)).expect("tuned");
         let timed = reports.iter().filter(|report| !report.candidates.is_empty()).count();
-        block_on(gpu.self_test(&[Layout::Q4, Layout::Q8])).expect("what was chosen computes what the host does");
+        if known.is_none() {
+            block_on(gpu.self_test(&[Layout::Q4, Layout::Q8])).expect("what was chosen computes what the host does");
+        }
         (timed, gpu.known_cuts())
     };
     let (timed, cuts) = tuned(Arithmetic::Q8, None);
