@@ -245,6 +245,11 @@ for (const name of browserNames) {
       state.file = Buffer.from("<!doctype html>not a model");
       await refused("not_gguf");
       assert.deepEqual(await desk.evaluate(list), []);
+
+      // Nor is what is one given up for the other's sake.
+      state.file = FILE;
+      await refused("not_gguf", { draftModel: "/blank" });
+      assert.deepEqual((await desk.evaluate(list)).map(({ url }) => url), [`${server.origin}${PATH}`]);
     });
 
     test("two tabs that load one model download it once", { timeout: MINUTE }, async () => {

@@ -125,7 +125,10 @@ export class EngineHost {
       const failure = sources.find((source) => source.failure)?.failure;
       if (failure) throw failure;
       let error = ForedraftError.from(thrown, "worker_failed");
-      for (const source of sources) error = await source.refused(error);
+      const named = sources.filter((source) => source.name === error.details["what"]);
+      // Of two files one may be good: an error that does not say which one it means discards neither.
+      const suspects = named.length > 0 ? named : sources.length === 1 ? sources : [];
+      for (const source of suspects) error = await source.refused(error);
       throw error;
     } finally {
       for (const source of sources) source.close();
