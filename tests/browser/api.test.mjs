@@ -478,7 +478,10 @@ for (const name of browserNames) {
           const stages = [];
           await Promise.all([engine.recover({ onProgress: ({ stage }) => stages.push(stage) }), engine.recover()]);
           const again = await engine.chat.completions.create(request);
-          engine.unload();
+          await engine.recover({ signal: AbortSignal.abort() }).catch(() => {});
+          const failed = await engine.chat.completions.create(request).catch((error) => `${error.code}: ${error.message}`);
+          const ending = engine.recover({ onProgress: () => engine.unload() }).catch((error) => error.code);
+          const ended = await Promise.all([ending, engine.memory().catch((error) => error.code)]);
           const streamed = await Engine.load({ ...load, model: (await fetch(load.model)).body });
           const gone = await streamed.recover().catch((error) => `${error.code}: ${error.message}`);
           const still = await streamed.chat.completions.create(request);
@@ -486,6 +489,8 @@ for (const name of browserNames) {
           return {
             running: await running,
             stages,
+            failed,
+            ended,
             text: again.choices[0].message.content,
             gone,
             still: still.choices[0].message.content,
@@ -496,6 +501,8 @@ for (const name of browserNames) {
       );
       assert.equal(result.running, "unloaded");
       assert.equal(result.stages.filter((stage) => stage === "ready").length, 1);
+      assert.match(result.failed, /^unloaded: .*could not be loaded again: aborted/);
+      assert.deepEqual(result.ended, ["unloaded", "unloaded"]);
       assert.match(result.gone, /^bad_option: .*stream/);
       assert.equal(result.text, result.still);
     });

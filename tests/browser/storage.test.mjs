@@ -22,6 +22,9 @@ const WORKERS = {
   "/no-opfs.js": "delete FileSystemFileHandle.prototype.createSyncAccessHandle;",
   "/no-storage.js": `StorageManager.prototype.getDirectory = async () => { throw new Error("none here"); };
     Object.defineProperty(globalThis, "caches", { value: undefined });`,
+  "/full-cache.js": `delete FileSystemFileHandle.prototype.createSyncAccessHandle;
+    Cache.prototype.put = async () => { throw new DOMException("no room", "QuotaExceededError"); };`,
+  "/broken-place.js": `FileSystemFileHandle.prototype.getFile = async () => { throw new DOMException("broken", "InvalidStateError"); };`,
   "/small-quota.js": "StorageManager.prototype.estimate = async () => ({ quota: 20e6, usage: 5e6 });",
   // Stands for a disk that fills while the file is written.
   "/full-disk.js": `const { write } = FileSystemSyncAccessHandle.prototype;
@@ -335,6 +338,13 @@ for (const name of browserNames) {
       assert.match(none.storage[0].reason, /none here/);
       assert.equal(none.text, first.text);
       await refused("storage_unavailable", { worker: "/no-storage.js", storage: "require" });
+      for (const [worker, reason] of [["/full-cache.js", /no room/], ["/broken-place.js", /broken/]]) {
+        const { storage, text } = await loaded({ worker, model: worker === "/full-cache.js" ? "/twin.gguf" : PATH });
+        assert.equal(storage[0].kept, null);
+        assert.match(storage[0].reason, reason);
+        assert.equal(text, first.text);
+        await refused("storage_unavailable", { worker, model: "/twin.gguf", storage: "require" });
+      }
     });
 
     test("a server without ranges: its files are kept too, and begin anew where they broke", { timeout: MINUTE }, async () => {

@@ -4,7 +4,7 @@ import { openUrl, statusOf, type UrlSource } from "../http.js";
 import type { DownloadPlan } from "../probe.js";
 import { CHUNK_BYTES, type ByteSource } from "../sources.js";
 import { CachePlace } from "./cache.js";
-import { Download, quotaExceeded, type Keeping } from "./download.js";
+import { Download, notKept, quotaExceeded, type Keeping } from "./download.js";
 import { lock, tryLock } from "./locks.js";
 import type { ModelFile, Wanted } from "./model.js";
 import { OpfsPlace } from "./opfs.js";
@@ -23,7 +23,16 @@ export async function openModel(wanted: Wanted): Promise<ModelFile> {
     const message = `${wanted.url} cannot be kept on this device: ${place}`;
     return unkept(wanted, new ForedraftError("storage_unavailable", message, { url: wanted.url }));
   }
-  const key = await keyOf(wanted.url);
+  try {
+    return await keptModel(wanted, place, await keyOf(wanted.url));
+  } catch (thrown) {
+    if (thrown instanceof ForedraftError) throw thrown;
+    return unkept(wanted, notKept(wanted.url, place, thrown));
+  }
+}
+
+/** The file from `place`, or on its way there; errors of another type than the package's are those of storage. */
+async function keptModel(wanted: Wanted, place: Place, key: string): Promise<ModelFile> {
   const isWanted = (record: FileRecord) =>
     record.complete !== undefined && (wanted.sha256 === undefined || wanted.sha256 === record.complete.sha256);
   for (;;) {
@@ -55,7 +64,7 @@ export async function peekModel(url: string): Promise<{ source: ByteSource; down
   let stored_bytes = 0;
   if (typeof place !== "string") {
     const key = await keyOf(url);
-    const record = await place.find(key);
+    const record = await place.find(key).catch(() => undefined);
     if (record) stored_bytes = storedBytes(record);
     const release = record?.complete ? await tryLock(key, "shared") : undefined;
     if (record?.complete && release) {
@@ -103,14 +112,7 @@ async function unkept(wanted: Wanted, reason: ForedraftError): Promise<ModelFile
 
 /** Begins or continues a download with the lock held. */
 async function download(wanted: Wanted, place: Place, key: string, release: () => void): Promise<ModelFile> {
-  let file: KeptFile;
-  try {
-    file = await place.openToWrite(key, wanted.url);
-  } catch (cause) {
-    release();
-    const message = `${wanted.url} cannot be kept on this device: ${cause instanceof Error ? cause.message : String(cause)}`;
-    return unkept(wanted, new ForedraftError("storage_unavailable", message, { url: wanted.url }, { cause }));
-  }
+  const file = await place.openToWrite(key, wanted.url);
   let origin: UrlSource | undefined;
   try {
     await dropTornChunks(file);
@@ -129,7 +131,8 @@ async function download(wanted: Wanted, place: Place, key: string, release: () =
   } catch (thrown) {
     origin?.close();
     file.close();
-    if (file.record.digests.length === 0) await place.remove(key);
+    // What went wrong is worth more than that this goes wrong too.
+    if (file.record.digests.length === 0) await place.remove(key).catch(() => {});
     throw thrown;
   }
 }
@@ -163,8 +166,13 @@ async function openRest(url: string, file: KeptFile): Promise<UrlSource | undefi
 }
 
 async function begin(source: UrlSource, file: KeptFile): Promise<UrlSource> {
-  await file.restart(source.version);
-  return source;
+  try {
+    await file.restart(source.version);
+    return source;
+  } catch (thrown) {
+    source.close();
+    throw thrown;
+  }
 }
 
 /** The error for a file with more bytes to come than there is room for. Where the browser does not say, writing will show. */
