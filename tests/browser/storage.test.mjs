@@ -24,7 +24,11 @@ const WORKERS = {
     Object.defineProperty(globalThis, "caches", { value: undefined });`,
   "/full-cache.js": `delete FileSystemFileHandle.prototype.createSyncAccessHandle;
     Cache.prototype.put = async () => { throw new DOMException("no room", "QuotaExceededError"); };`,
-  "/broken-place.js": `FileSystemFileHandle.prototype.getFile = async () => { throw new DOMException("broken", "InvalidStateError"); };`,
+  "/broken-place.js": `const { getDirectoryHandle } = FileSystemDirectoryHandle.prototype;
+    FileSystemDirectoryHandle.prototype.getDirectoryHandle = async function (name, options) {
+      if (name.length === 32) throw new DOMException("broken", "InvalidStateError"); // a model's folder
+      return getDirectoryHandle.call(this, name, options);
+    };`,
   "/small-quota.js": "StorageManager.prototype.estimate = async () => ({ quota: 20e6, usage: 5e6 });",
   // Stands for a disk that fills while the file is written.
   "/full-disk.js": `const { write } = FileSystemSyncAccessHandle.prototype;
@@ -339,7 +343,7 @@ for (const name of browserNames) {
       assert.equal(none.text, first.text);
       await refused("storage_unavailable", { worker: "/no-storage.js", storage: "require" });
       for (const [worker, reason] of [["/full-cache.js", /no room/], ["/broken-place.js", /broken/]]) {
-        const { storage, text } = await loaded({ worker, model: worker === "/full-cache.js" ? "/twin.gguf" : PATH });
+        const { storage, text } = await loaded({ worker, model: "/twin.gguf" });
         assert.equal(storage[0].kept, null);
         assert.match(storage[0].reason, reason);
         assert.equal(text, first.text);

@@ -267,7 +267,7 @@ async function probeModels({ model, draftModel, device, arithmetic, context }: P
   const downloads: DownloadPlan[] = [];
   const peek = async (ref: ModelRef | undefined) => {
     if (!ref) return undefined;
-    const peeked = ref.kind === "url" ? await peekModel(ref.url) : { source: open(ref) };
+    const peeked = ref.kind === "url" ? await peekModel(ref.url, ref.sha256) : { source: open(ref) };
     const source = new Remembering(peeked.source);
     sources.push(source);
     if ("download" in peeked) downloads.push(peeked.download);

@@ -18,7 +18,7 @@ const SPARE_BYTES = 16 << 20;
 /** Opens a file that was named by URL. */
 export async function openModel(wanted: Wanted): Promise<ModelFile> {
   if (wanted.mode === "off") return new Download(wanted, await openUrl(wanted.url), undefined);
-  const place = await findPlace();
+  const place = await findPlace(wanted.url);
   if (typeof place === "string") {
     const message = `${wanted.url} cannot be kept on this device: ${place}`;
     return unkept(wanted, new ForedraftError("storage_unavailable", message, { url: wanted.url }));
@@ -33,8 +33,7 @@ export async function openModel(wanted: Wanted): Promise<ModelFile> {
 
 /** The file from `place`, or on its way there; errors of another type than the package's are those of storage. */
 async function keptModel(wanted: Wanted, place: Place, key: string): Promise<ModelFile> {
-  const isWanted = (record: FileRecord) =>
-    record.complete !== undefined && (wanted.sha256 === undefined || wanted.sha256 === record.complete.sha256);
+  const isWanted = (record: FileRecord) => record.complete !== undefined && !isOther(record, wanted.sha256);
   for (;;) {
     const doneReading = await lock(key, "shared", wanted.onWait);
     const stored = await guarded(doneReading, async () => {
@@ -59,12 +58,16 @@ async function keptModel(wanted: Wanted, place: Place, key: string): Promise<Mod
 }
 
 /** What is here of a file and a source of its first bytes: to look at it without keeping anything. */
-export async function peekModel(url: string): Promise<{ source: ByteSource; download: DownloadPlan }> {
-  const place = await findPlace();
+export async function peekModel(
+  url: string,
+  sha256: string | undefined,
+): Promise<{ source: ByteSource; download: DownloadPlan }> {
+  const place = await findPlace(url);
   let stored_bytes = 0;
   if (typeof place !== "string") {
     const key = await keyOf(url);
-    const record = await place.find(key).catch(() => undefined);
+    const found = await place.find(key).catch(() => undefined);
+    const record = found && isOther(found, sha256) ? undefined : found;
     if (record) stored_bytes = storedBytes(record);
     const release = record?.complete ? await tryLock(key, "shared") : undefined;
     if (record?.complete && release) {
@@ -80,6 +83,11 @@ export async function peekModel(url: string): Promise<{ source: ByteSource; down
   return { source, download: { url, size_bytes, stored_bytes, fits_storage } };
 }
 
+/** Whether a file is complete and not the one with this digest: a load downloads it anew. */
+function isOther({ complete }: FileRecord, sha256: string | undefined): boolean {
+  return complete !== undefined && sha256 !== undefined && complete.sha256 !== sha256;
+}
+
 /** Runs `work`; where it fails the lock is let go of. */
 async function guarded<T>(release: () => void, work: () => Promise<T>): Promise<T> {
   try {
@@ -90,8 +98,10 @@ async function guarded<T>(release: () => void, work: () => Promise<T>): Promise<
   }
 }
 
-/** Where files can be kept from here, or why nowhere. */
-async function findPlace(): Promise<Place | string> {
+/** Where the file at this address can be kept from here, or why nowhere. */
+async function findPlace(url: string): Promise<Place | string> {
+  // The address of a blob is another one each time, and data: is its own copy.
+  if (!/^https?:/.test(url)) return "it has no address by http or https, by which a later visit would find it";
   if (!globalThis.isSecureContext) return "the page did not come by https";
   if (typeof navigator === "undefined" || !navigator.locks) return "this browser has no Web Locks";
   try {
