@@ -535,6 +535,16 @@ for (const name of browserNames) {
               capped: await visit({ bytes: 2048 }, (engine) => engine.forget()),
               after: await visit(true),
               all: await forget().then(() => visit(true)),
+              loaded: await visit(true, async (engine) => {
+                await forget();
+                // It hears of it soon; from then on what it keeps begins anew.
+                for (let bytes = Infinity; bytes >= engine.remembered.bytes; ) {
+                  await engine.completions.create({ prompt: "question <|say|>", max_tokens: 1 });
+                  const next = await Engine.load({ ...load, remember: true });
+                  bytes = next.remembered.bytes;
+                  next.unload();
+                }
+              }),
             };
           },
           load,
@@ -552,6 +562,7 @@ for (const name of browserNames) {
           capped: [true, true],
           after: [true, false],
           all: [true, false],
+          loaded: [true, true],
         });
         assert.ok(result.second.bytes > 0);
         assert.ok(result.capped.bytes > 1000 && result.capped.bytes <= 2048, `${result.capped.bytes} bytes were kept`);

@@ -1,7 +1,7 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
 import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
 import { ForedraftError } from "./errors.js";
-import { deleteLearned, readCuts, readLearned, writeCuts, writeLearned } from "./learned.js";
+import { deleteLearned, onForget, readCuts, readLearned, writeCuts, writeLearned } from "./learned.js";
 import type {
   Answer,
   Ask,
@@ -48,6 +48,8 @@ export class EngineHost {
   private closed = false;
   /** Where what is learned is kept, if it is: the tokenizer it belongs to. */
   private kept: string | undefined;
+  /** Ends the hearing of a `forget` that means every engine. */
+  private unhear = () => {};
   private readonly running = new Map<number, { cancelled: boolean; generation?: Generation }>();
   /** Generations take turns: they share one KV cache. */
   private turn: Promise<unknown> = Promise.resolve();
@@ -138,6 +140,7 @@ export class EngineHost {
   /** Frees the engine as soon as nothing runs on it. */
   close(): void {
     this.closed = true;
+    this.unhear();
     for (const id of this.running.keys()) this.cancel(id);
     void this.turn.then(() => {
       this.engine?.free();
@@ -161,6 +164,8 @@ export class EngineHost {
     try {
       const bytes = await readLearned(tokenizer);
       this.kept = tokenizer;
+      // It would write back what has been forgotten.
+      if (!this.closed) this.unhear = onForget(() => void this.forget().catch(() => {}));
       if (bytes === undefined) return { active: true, bytes: 0, reason: "nothing was kept before" };
       try {
         engine.loadLearned(bytes);

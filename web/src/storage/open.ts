@@ -1,6 +1,6 @@
 /** From a URL to a source: what is stored is read, what is missing is downloaded, and one tab at a time does that. */
 import { ForedraftError } from "../errors.js";
-import { openUrl, statusOf, type UrlSource } from "../http.js";
+import { openUrl, statusOf, type UrlSource, type Version } from "../http.js";
 import type { DownloadPlan } from "../probe.js";
 import { CHUNK_BYTES, type ByteSource } from "../sources.js";
 import { CachePlace } from "./cache.js";
@@ -126,7 +126,7 @@ async function download(wanted: Wanted, place: Place, key: string, release: () =
   let origin: UrlSource | undefined;
   try {
     await dropTornChunks(file);
-    origin = await openRest(wanted.url, file);
+    origin = await openRest(wanted, file);
     const { digests, version } = file.record;
     const missing = (origin?.size ?? version.size ?? 0) - digests.length * CHUNK_BYTES;
     const reason = origin && (await tooLarge(wanted.url, missing));
@@ -158,14 +158,16 @@ async function dropTornChunks(file: KeptFile): Promise<void> {
 }
 
 /** The network's part of the file; none where all is stored. Another version than the one that was begun starts afresh. */
-async function openRest(url: string, file: KeptFile): Promise<UrlSource | undefined> {
+async function openRest({ url, sha256 }: Wanted, file: KeptFile): Promise<UrlSource | undefined> {
   const { digests, version } = file.record;
   const start = digests.length * CHUNK_BYTES;
   if (start > 0 && version.size !== undefined && start >= version.size) return undefined;
   if (start > 0) {
     try {
       const source = await openUrl(url, { start, cache: "no-store" });
-      if (source.start === start && !changed(file.record, source.version)) return source;
+      // A file of two versions would be no model: either the server tells them apart, or the digest of the whole does.
+      const certain = sha256 !== undefined || comparable(version, source.version);
+      if (source.start === start && certain && !changed(file.record, source.version)) return source;
       if (source.start === 0) return await begin(source, file);
       source.close();
     } catch (thrown) {
@@ -173,6 +175,12 @@ async function openRest(url: string, file: KeptFile): Promise<UrlSource | undefi
     }
   }
   return begin(await openUrl(url, { cache: "no-store" }), file);
+}
+
+/** Whether both versions show what changes with the file's bytes, beside its size. */
+function comparable(a: Version, b: Version): boolean {
+  const both = (name: "etag" | "last_modified") => a[name] !== undefined && b[name] !== undefined;
+  return both("etag") || both("last_modified");
 }
 
 async function begin(source: UrlSource, file: KeptFile): Promise<UrlSource> {
