@@ -158,6 +158,17 @@ for (const name of browserNames) {
       assert.equal((await desk.evaluate(list))[0].sha256, SHA256);
     });
 
+    test("a download whose versions cannot be told apart is continued only by its digest", { timeout: MINUTE }, async () => {
+      for (const [model, continued] of [[PATH, false], [{ url: PATH, sha256: SHA256 }, true]]) {
+        await desk.evaluate(clear);
+        Object.assign(state, { etag: undefined, budget: 10 * MIB, gone: true });
+        await refused("download_failed");
+        Object.assign(state, { budget: Infinity, sent: 0 });
+        await loaded({ model });
+        assert.equal(state.sent < FILE.length, continued, `${state.sent} bytes were sent`);
+      }
+    });
+
     test("a tab that is closed while it loads leaves what has come", { timeout: MINUTE }, async () => {
       Object.assign(state, { budget: 10 * MIB, stall: true });
       const page = await open();
@@ -253,8 +264,20 @@ for (const name of browserNames) {
       await refused("not_gguf");
       assert.deepEqual(await desk.evaluate(list), []);
 
-      // Nor is what is one given up for the other's sake.
+      // Nor what no later visit could find, though it runs.
       state.file = FILE;
+      const blob = await inPage(
+        async (load, path) => {
+          const model = URL.createObjectURL(await (await fetch(path)).blob());
+          return new Function(`return (${load})`)()({ model });
+        },
+        load.toString(),
+        PATH,
+      );
+      assert.equal(blob.storage?.[0].kept, null, JSON.stringify(blob.error));
+      assert.deepEqual(await desk.evaluate(list), []);
+
+      // A good one is kept, though the one that was to draft for it is none.
       await refused("not_gguf", { draftModel: "/blank" });
       assert.deepEqual((await desk.evaluate(list)).map(({ url }) => url), [`${server.origin}${PATH}`]);
     });
