@@ -478,7 +478,10 @@ for (const name of browserNames) {
           const stages = [];
           await Promise.all([engine.recover({ onProgress: ({ stage }) => stages.push(stage) }), engine.recover()]);
           const again = await engine.chat.completions.create(request);
-          engine.unload();
+          await engine.recover({ signal: AbortSignal.abort() }).catch(() => {});
+          const failed = await engine.chat.completions.create(request).catch((error) => `${error.code}: ${error.message}`);
+          const ending = engine.recover({ onProgress: () => engine.unload() }).catch((error) => error.code);
+          const ended = await Promise.all([ending, engine.memory().catch((error) => error.code)]);
           const streamed = await Engine.load({ ...load, model: (await fetch(load.model)).body });
           const gone = await streamed.recover().catch((error) => `${error.code}: ${error.message}`);
           const still = await streamed.chat.completions.create(request);
@@ -486,6 +489,8 @@ for (const name of browserNames) {
           return {
             running: await running,
             stages,
+            failed,
+            ended,
             text: again.choices[0].message.content,
             gone,
             still: still.choices[0].message.content,
@@ -496,6 +501,8 @@ for (const name of browserNames) {
       );
       assert.equal(result.running, "unloaded");
       assert.equal(result.stages.filter((stage) => stage === "ready").length, 1);
+      assert.match(result.failed, /^unloaded: .*could not be loaded again: aborted/);
+      assert.deepEqual(result.ended, ["unloaded", "unloaded"]);
       assert.match(result.gone, /^bad_option: .*stream/);
       assert.equal(result.text, result.still);
     });
@@ -528,6 +535,16 @@ for (const name of browserNames) {
               capped: await visit({ bytes: 2048 }, (engine) => engine.forget()),
               after: await visit(true),
               all: await forget().then(() => visit(true)),
+              loaded: await visit(true, async (engine) => {
+                await forget();
+                // It hears of it soon; from then on what it keeps begins anew.
+                for (let bytes = Infinity; bytes >= engine.remembered.bytes; ) {
+                  await engine.completions.create({ prompt: "question <|say|>", max_tokens: 1 });
+                  const next = await Engine.load({ ...load, remember: true });
+                  bytes = next.remembered.bytes;
+                  next.unload();
+                }
+              }),
             };
           },
           load,
@@ -545,6 +562,7 @@ for (const name of browserNames) {
           capped: [true, true],
           after: [true, false],
           all: [true, false],
+          loaded: [true, true],
         });
         assert.ok(result.second.bytes > 0);
         assert.ok(result.capped.bytes > 1000 && result.capped.bytes <= 2048, `${result.capped.bytes} bytes were kept`);

@@ -22,7 +22,7 @@ export async function startFileServer({ file, paths, workers = {} }) {
     if (state.down) return void response.destroy();
     if (state.gone && state.budget === 0) return void response.writeHead(404).end();
     if (start >= file.length) return void response.writeHead(416).end();
-    const headers = { "Content-Length": end - start, ETag: etag, "Cache-Control": "max-age=3600" };
+    const headers = { "Content-Length": end - start, ...(etag && { ETag: etag }), "Cache-Control": "max-age=3600" };
     if (range) headers["Content-Range"] = `bytes ${start}-${end - 1}/${file.length}`;
     response.writeHead(range ? 206 : 200, headers);
     if (request.method === "HEAD") return void response.end();

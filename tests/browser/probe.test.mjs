@@ -69,6 +69,9 @@ for (const name of browserNames) {
       server.state.down = true;
       const again = await page.evaluate(probe, { model: PATH });
       assert.equal(again.downloads?.[0].stored_bytes, FILE.length, JSON.stringify(again.error));
+      server.state.down = false;
+      const other = await page.evaluate(probe, { model: { url: `${server.origin}${PATH}`, sha256: "0".repeat(64) } });
+      assert.equal(other.downloads?.[0].stored_bytes, 0, "another version of it is not what was asked for");
       const list = await page.evaluate(() => import("/pkg/index.js").then(({ storage }) => storage.list()));
       assert.equal(list.length, 1);
     });

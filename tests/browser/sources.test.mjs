@@ -134,6 +134,21 @@ test("a connection that falls silent is given up and taken up again", { timeout:
   assert.equal(silent, 2);
 });
 
+test("a server that never answers is asked again, and its stream that falls silent is a dropped connection", async (t) => {
+  let asked = 0;
+  misbehave = () => asked++ === 0; // no answer to the first request
+  t.after(() => (misbehave = () => false));
+  await compare(await sources.openUrl(`${origin}/f`, { stallMs: 300 }));
+  misbehave = (_, response) => {
+    response.writeHead(200, { "Content-Length": FILE.length });
+    response.write(FILE.subarray(0, 1000)); // and nothing more
+    return true;
+  };
+  const source = await sources.openUrl(`${origin}/f`, { stallMs: 300 });
+  await assert.rejects(source.read(0, 2000), (error) => error.code === "download_failed" && /nothing came/.test(error.message));
+  source.close();
+});
+
 test("a range that was not asked for is refused", async (t) => {
   const source = await sources.openUrl(`${origin}/f`);
   misbehave = (_, response) => {

@@ -22,6 +22,13 @@ const WORKERS = {
   "/no-opfs.js": "delete FileSystemFileHandle.prototype.createSyncAccessHandle;",
   "/no-storage.js": `StorageManager.prototype.getDirectory = async () => { throw new Error("none here"); };
     Object.defineProperty(globalThis, "caches", { value: undefined });`,
+  "/full-cache.js": `delete FileSystemFileHandle.prototype.createSyncAccessHandle;
+    Cache.prototype.put = async () => { throw new DOMException("no room", "QuotaExceededError"); };`,
+  "/broken-place.js": `const { getDirectoryHandle } = FileSystemDirectoryHandle.prototype;
+    FileSystemDirectoryHandle.prototype.getDirectoryHandle = async function (name, options) {
+      if (name.length === 32) throw new DOMException("broken", "InvalidStateError"); // a model's folder
+      return getDirectoryHandle.call(this, name, options);
+    };`,
   "/small-quota.js": "StorageManager.prototype.estimate = async () => ({ quota: 20e6, usage: 5e6 });",
   // Stands for a disk that fills while the file is written.
   "/full-disk.js": `const { write } = FileSystemSyncAccessHandle.prototype;
@@ -151,6 +158,17 @@ for (const name of browserNames) {
       assert.equal((await desk.evaluate(list))[0].sha256, SHA256);
     });
 
+    test("a download whose versions cannot be told apart is continued only by its digest", { timeout: MINUTE }, async () => {
+      for (const [model, continued] of [[PATH, false], [{ url: PATH, sha256: SHA256 }, true]]) {
+        await desk.evaluate(clear);
+        Object.assign(state, { etag: undefined, budget: 10 * MIB, gone: true });
+        await refused("download_failed");
+        Object.assign(state, { budget: Infinity, sent: 0 });
+        await loaded({ model });
+        assert.equal(state.sent < FILE.length, continued, `${state.sent} bytes were sent`);
+      }
+    });
+
     test("a tab that is closed while it loads leaves what has come", { timeout: MINUTE }, async () => {
       Object.assign(state, { budget: 10 * MIB, stall: true });
       const page = await open();
@@ -245,6 +263,23 @@ for (const name of browserNames) {
       state.file = Buffer.from("<!doctype html>not a model");
       await refused("not_gguf");
       assert.deepEqual(await desk.evaluate(list), []);
+
+      // Nor what no later visit could find, though it runs.
+      state.file = FILE;
+      const blob = await inPage(
+        async (load, path) => {
+          const model = URL.createObjectURL(await (await fetch(path)).blob());
+          return new Function(`return (${load})`)()({ model });
+        },
+        load.toString(),
+        PATH,
+      );
+      assert.equal(blob.storage?.[0].kept, null, JSON.stringify(blob.error));
+      assert.deepEqual(await desk.evaluate(list), []);
+
+      // A good one is kept, though the one that was to draft for it is none.
+      await refused("not_gguf", { draftModel: "/blank" });
+      assert.deepEqual((await desk.evaluate(list)).map(({ url }) => url), [`${server.origin}${PATH}`]);
     });
 
     test("two tabs that load one model download it once", { timeout: MINUTE }, async () => {
@@ -330,6 +365,13 @@ for (const name of browserNames) {
       assert.match(none.storage[0].reason, /none here/);
       assert.equal(none.text, first.text);
       await refused("storage_unavailable", { worker: "/no-storage.js", storage: "require" });
+      for (const [worker, reason] of [["/full-cache.js", /no room/], ["/broken-place.js", /broken/]]) {
+        const { storage, text } = await loaded({ worker, model: "/twin.gguf" });
+        assert.equal(storage[0].kept, null);
+        assert.match(storage[0].reason, reason);
+        assert.equal(text, first.text);
+        await refused("storage_unavailable", { worker, model: "/twin.gguf", storage: "require" });
+      }
     });
 
     test("a server without ranges: its files are kept too, and begin anew where they broke", { timeout: MINUTE }, async () => {

@@ -16,7 +16,7 @@ export async function showStored(): Promise<void> {
 }
 
 function row({ url, stored_bytes, size_bytes, complete }: StoredModel): HTMLElement {
-  const name = decodeURIComponent(new URL(url).pathname.split("/").at(-1) ?? url);
+  const name = nameOf(url);
   const much = complete
     ? size(stored_bytes)
     : `${size(stored_bytes)} of ${size_bytes === null ? "an unknown length" : size(size_bytes)}`;
@@ -36,4 +36,14 @@ function row({ url, stored_bytes, size_bytes, complete }: StoredModel): HTMLElem
     make("span", { class: "hint" }, `${much}, from ${new URL(url).host}`),
   );
   return make("li", {}, about, remove);
+}
+
+/** The file's name, as it is where its escapes are no text. */
+function nameOf(url: string): string {
+  const name = new URL(url).pathname.split("/").at(-1) || url;
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
 }

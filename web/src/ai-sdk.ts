@@ -67,7 +67,8 @@ export function foredraft(engine: Pick<ModelEngine, "chat" | "model">, settings:
     async doStream(options) {
       const { request, warnings } = requestOf(options, settings);
       const streaming = { ...request, stream: true, stream_options: { include_usage: true } } as const;
-      return { stream: streamOf(partsOf(await engine.chat.completions.create(streaming), warnings)) };
+      const chunks = await engine.chat.completions.create(streaming);
+      return { stream: streamOf(partsOf(chunks, warnings), () => chunks.abort()) };
     },
   };
 }
@@ -109,7 +110,7 @@ async function* partsOf(chunks: Chunks, warnings: SharedV4Warning[]): AsyncGener
 }
 
 /** `ReadableStream.from`, which not every browser has. A cancelled stream ends the answer. */
-function streamOf<T>(parts: AsyncGenerator<T>): ReadableStream<T> {
+function streamOf<T>(parts: AsyncGenerator<T>, abort: () => void): ReadableStream<T> {
   return new ReadableStream<T>({
     async pull(controller) {
       const { done, value } = await parts.next();
@@ -117,6 +118,8 @@ function streamOf<T>(parts: AsyncGenerator<T>): ReadableStream<T> {
       else controller.enqueue(value);
     },
     async cancel() {
+      // First: a generator that waits for its next part returns only when that has come.
+      abort();
       await parts.return(undefined);
     },
   });

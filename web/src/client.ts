@@ -66,10 +66,11 @@ export class Client {
     return result.finally(() => signal?.removeEventListener("abort", cancel));
   }
 
-  /** Ends the engine; calls that wait fail with `reason`. */
+  /** Ends the engine; calls that wait fail with `reason`, and so do those to come, with the latest one. */
   close(reason: ForedraftError): void {
-    if (this.dead) return;
+    const ended = this.dead !== undefined;
     this.dead = reason;
+    if (ended) return;
     this.link.end();
     for (const call of this.pending.values()) call.reject(reason);
     this.pending.clear();

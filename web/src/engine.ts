@@ -98,6 +98,8 @@ export class ModelEngine {
   readonly completions: { create: Create<CompletionRequest, CompletionChunk, Completion> };
 
   private loaded: { client: Client; info: EngineInfo } | undefined;
+  /** Of a load that is under way. */
+  private opening: Client | undefined;
   private recovering: Promise<void> | undefined;
   private unloaded = false;
 
@@ -176,6 +178,7 @@ export class ModelEngine {
   /** Ends the engine and frees everything; requests that still run fail with `unloaded`. */
   unload(): void {
     this.unloaded = true;
+    this.opening?.close(wasUnloaded());
     this.loaded?.client.close(wasUnloaded());
   }
 
@@ -189,7 +192,7 @@ export class ModelEngine {
       const args = loadArgs(this.options, models);
       const transfer = models.flatMap((model) => model.transfer);
       const started = this.start(this.options.assets);
-      client = started.client;
+      client = this.opening = started.client;
       if (started.wasm !== undefined) args.wasm = started.wasm;
       signal?.addEventListener("abort", abort, { once: true });
       const info = await client.call("load", args, { transfer, ...(onProgress && { onEvent: onProgress }) });
@@ -200,6 +203,7 @@ export class ModelEngine {
       client?.close(error);
       throw error;
     } finally {
+      this.opening = undefined;
       for (const model of models) model.dispose();
       signal?.removeEventListener("abort", abort);
     }
@@ -214,8 +218,16 @@ export class ModelEngine {
         "the model came as a stream, which is read once: load it again with a new one, or from a URL or a file",
       );
     }
-    this.now.client.close(new ForedraftError("unloaded", "the engine is being loaded again"));
-    await this.open(options);
+    const { client } = this.now;
+    client.close(new ForedraftError("unloaded", "the engine is being loaded again"));
+    try {
+      await this.open(options);
+    } catch (cause) {
+      const reason = ForedraftError.from(cause, "worker_failed").message;
+      const message = `the engine could not be loaded again: ${reason}; recover() tries once more`;
+      if (!this.unloaded) client.close(new ForedraftError("unloaded", message, {}, { cause }));
+      throw cause;
+    }
   }
 
   private get now(): { client: Client; info: EngineInfo } {

@@ -1,7 +1,7 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
 import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
 import { ForedraftError } from "./errors.js";
-import { deleteLearned, readCuts, readLearned, writeCuts, writeLearned } from "./learned.js";
+import { deleteLearned, onForget, readCuts, readLearned, writeCuts, writeLearned } from "./learned.js";
 import type {
   Answer,
   Ask,
@@ -48,6 +48,8 @@ export class EngineHost {
   private closed = false;
   /** Where what is learned is kept, if it is: the tokenizer it belongs to. */
   private kept: string | undefined;
+  /** Ends the hearing of a `forget` that means every engine. */
+  private unhear = () => {};
   private readonly running = new Map<number, { cancelled: boolean; generation?: Generation }>();
   /** Generations take turns: they share one KV cache. */
   private turn: Promise<unknown> = Promise.resolve();
@@ -125,7 +127,10 @@ export class EngineHost {
       const failure = sources.find((source) => source.failure)?.failure;
       if (failure) throw failure;
       let error = ForedraftError.from(thrown, "worker_failed");
-      for (const source of sources) error = await source.refused(error);
+      const named = sources.filter((source) => source.name === error.details["what"]);
+      // Of two files one may be good: an error that does not say which one it means discards neither.
+      const suspects = named.length > 0 ? named : sources.length === 1 ? sources : [];
+      for (const source of suspects) error = await source.refused(error);
       throw error;
     } finally {
       for (const source of sources) source.close();
@@ -135,6 +140,7 @@ export class EngineHost {
   /** Frees the engine as soon as nothing runs on it. */
   close(): void {
     this.closed = true;
+    this.unhear();
     for (const id of this.running.keys()) this.cancel(id);
     void this.turn.then(() => {
       this.engine?.free();
@@ -158,6 +164,8 @@ export class EngineHost {
     try {
       const bytes = await readLearned(tokenizer);
       this.kept = tokenizer;
+      // It would write back what has been forgotten.
+      if (!this.closed) this.unhear = onForget(() => void this.forget().catch(() => {}));
       if (bytes === undefined) return { active: true, bytes: 0, reason: "nothing was kept before" };
       try {
         engine.loadLearned(bytes);
@@ -264,7 +272,7 @@ async function probeModels({ model, draftModel, device, arithmetic, context }: P
   const downloads: DownloadPlan[] = [];
   const peek = async (ref: ModelRef | undefined) => {
     if (!ref) return undefined;
-    const peeked = ref.kind === "url" ? await peekModel(ref.url) : { source: open(ref) };
+    const peeked = ref.kind === "url" ? await peekModel(ref.url, ref.sha256) : { source: open(ref) };
     const source = new Remembering(peeked.source);
     sources.push(source);
     if ("download" in peeked) downloads.push(peeked.download);

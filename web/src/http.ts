@@ -26,7 +26,7 @@ export interface UrlOptions {
   cache?: RequestCache;
   /** Chunks to ask for ahead of the one being read. */
   readAhead?: number;
-  /** Milliseconds without a byte after which a range is asked for again. */
+  /** Milliseconds without an answer, or a byte of it, after which a connection counts as dropped. */
   stallMs?: number;
 }
 
@@ -107,7 +107,7 @@ function openResponse(remote: Remote, response: Response): UrlSource {
   const reader = response.body?.getReader();
   const pull: Pull = async () => {
     try {
-      return (await reader?.read())?.value;
+      return (await within(remote.stallMs, reader?.read()))?.value;
     } catch (cause) {
       throw failure(remote.url, cause);
     }
@@ -120,13 +120,14 @@ function openResponse(remote: Remote, response: Response): UrlSource {
  * Asks for bytes `start..end`; where the `whole` file will do, a server without ranges may send that. Statuses that will not
  * get better are errors at once, others are tried again.
  */
-async function request({ url, cache, abort }: Remote, start: number, end: number, whole = start === 0): Promise<Response> {
-  const { signal } = abort;
+async function request(remote: Remote, start: number, end: number, whole = start === 0): Promise<Response> {
+  const { url } = remote;
+  const { signal } = remote.abort;
   for (let attempt = 1; ; attempt++) {
     let problem: ForedraftError;
     try {
       // A range is of the file itself only without a content encoding; fetch sends none for ranges.
-      const response = await fetch(url, { headers: { Range: `bytes=${start}-${end - 1}` }, cache, signal });
+      const response = await answerOf(remote, { headers: { Range: `bytes=${start}-${end - 1}` } });
       if (response.status === 206 || (response.status === 200 && whole)) return response;
       await response.body?.cancel();
       const status = `${response.status} ${response.statusText}`.trim();
@@ -140,6 +141,18 @@ async function request({ url, cache, abort }: Remote, start: number, end: number
     }
     if (attempt === ATTEMPTS) throw problem;
     await pause(attempt);
+  }
+}
+
+/** The head of an answer; a server that sends none in time counts as gone. */
+async function answerOf({ url, cache, stallMs, abort }: Remote, asked: RequestInit): Promise<Response> {
+  const late = new AbortController();
+  const signal = AbortSignal.any([abort.signal, late.signal]);
+  const timer = setTimeout(() => late.abort(nothingCame(stallMs)), stallMs);
+  try {
+    return await fetch(url, { ...asked, cache, signal });
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -185,13 +198,17 @@ async function body(remote: Remote, response: Response | undefined, start: numbe
 async function within<T>(limit_ms: number, promise: Promise<T> | undefined): Promise<T | undefined> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`nothing came for ${limit_ms / 1000} s`)), limit_ms);
+    timer = setTimeout(() => reject(nothingCame(limit_ms)), limit_ms);
   });
   try {
     return await Promise.race([promise, late]);
   } finally {
     clearTimeout(timer);
   }
+}
+
+function nothingCame(limit_ms: number): Error {
+  return new Error(`nothing came for ${limit_ms / 1000} s`);
 }
 
 /** Waits after the `failures`-th failure in a row, longer each time. */
@@ -219,9 +236,9 @@ function rangeTotal(response: Response): number | undefined {
   return total === undefined ? undefined : Number(total);
 }
 
-async function lengthByHead({ url, cache, abort }: Remote): Promise<number | undefined> {
+async function lengthByHead(remote: Remote): Promise<number | undefined> {
   try {
-    const response = await fetch(url, { method: "HEAD", cache, signal: abort.signal });
+    const response = await answerOf(remote, { method: "HEAD" });
     const length = response.headers.get("Content-Length");
     return response.ok && length !== null && !response.headers.get("Content-Encoding") ? Number(length) : undefined;
   } catch {

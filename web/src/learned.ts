@@ -10,9 +10,25 @@ const STORE = "learned";
 /** Beside the records of tokenizers, whose names are numbers. */
 const CUTS = "cuts";
 
-/** Forgets what answers have taught, of all models of this origin. Engines that are loaded know it until they go. */
-export function forget(): Promise<void> {
-  return within("readwrite", (store) => store.clear()).then(() => {});
+/** By this channel engines hear that they are to forget. */
+const FORGET = "foredraft:forget";
+
+/**
+ * Forgets what answers have taught, of all models of this origin. Engines that are loaded with `remember`, in any tab, forget
+ * it too, after the answer that they are at; others never keep what they know, and know it until they go.
+ */
+export async function forget(): Promise<void> {
+  const channel = new BroadcastChannel(FORGET);
+  channel.postMessage(null);
+  channel.close();
+  await within("readwrite", (store) => store.clear());
+}
+
+/** Calls `forgotten` whenever {@link forget} is called anywhere; gives the function that ends it. */
+export function onForget(forgotten: () => void): () => void {
+  const channel = new BroadcastChannel(FORGET);
+  channel.onmessage = forgotten;
+  return () => channel.close();
 }
 
 /** What was kept for a tokenizer. */

@@ -79,6 +79,8 @@ function serveStream(stream: ReadableStream<Uint8Array>, port: MessagePort): () 
   const end = () => {
     if (ended) return;
     ended = true;
+    // A load in this very thread may wait for a piece: it would wait for ever.
+    answer({ error: ForedraftError.aborted().toWire() });
     port.close();
     reader.cancel().catch(nothing); // also of a stream that failed by itself
     reader.releaseLock();

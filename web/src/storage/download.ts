@@ -113,7 +113,7 @@ export class Download implements ModelFile {
         await this.keeping.file.append(bytes, await sha256(bytes));
       } catch (cause) {
         const full = cause instanceof DOMException && cause.name === "QuotaExceededError";
-        this.unkept(full ? this.storageFull(cause) : notWritten(this.wanted.url, this.keeping.place, cause));
+        this.unkept(full ? this.storageFull(cause) : notKept(this.wanted.url, this.keeping.place, cause));
         this.letGo();
       }
     }
@@ -140,7 +140,7 @@ export class Download implements ModelFile {
       try {
         await this.keeping.file.seal(found, size);
       } catch (cause) {
-        this.unkept(notWritten(this.wanted.url, this.keeping.place, cause));
+        this.unkept(notKept(this.wanted.url, this.keeping.place, cause));
       }
     }
     this.letGo();
@@ -201,7 +201,8 @@ export function quotaExceeded(url: string, needed_bytes: number, quota_bytes: nu
   return new ForedraftError("quota_exceeded", message, { url, needed_bytes, free_bytes, quota_bytes, usage_bytes });
 }
 
-function notWritten(url: string, place: Place, cause: unknown): ForedraftError {
+/** The error for a place that fails. */
+export function notKept(url: string, place: Place, cause: unknown): ForedraftError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   const message = `${url} cannot be kept on this device (${place.name}): ${reason}`;
   return new ForedraftError("storage_unavailable", message, { url }, { cause });

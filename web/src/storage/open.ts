@@ -1,10 +1,10 @@
 /** From a URL to a source: what is stored is read, what is missing is downloaded, and one tab at a time does that. */
 import { ForedraftError } from "../errors.js";
-import { openUrl, statusOf, type UrlSource } from "../http.js";
+import { openUrl, statusOf, type UrlSource, type Version } from "../http.js";
 import type { DownloadPlan } from "../probe.js";
 import { CHUNK_BYTES, type ByteSource } from "../sources.js";
 import { CachePlace } from "./cache.js";
-import { Download, quotaExceeded, type Keeping } from "./download.js";
+import { Download, notKept, quotaExceeded, type Keeping } from "./download.js";
 import { lock, tryLock } from "./locks.js";
 import type { ModelFile, Wanted } from "./model.js";
 import { OpfsPlace } from "./opfs.js";
@@ -18,14 +18,22 @@ const SPARE_BYTES = 16 << 20;
 /** Opens a file that was named by URL. */
 export async function openModel(wanted: Wanted): Promise<ModelFile> {
   if (wanted.mode === "off") return new Download(wanted, await openUrl(wanted.url), undefined);
-  const place = await findPlace();
+  const place = await findPlace(wanted.url);
   if (typeof place === "string") {
     const message = `${wanted.url} cannot be kept on this device: ${place}`;
     return unkept(wanted, new ForedraftError("storage_unavailable", message, { url: wanted.url }));
   }
-  const key = await keyOf(wanted.url);
-  const isWanted = (record: FileRecord) =>
-    record.complete !== undefined && (wanted.sha256 === undefined || wanted.sha256 === record.complete.sha256);
+  try {
+    return await keptModel(wanted, place, await keyOf(wanted.url));
+  } catch (thrown) {
+    if (thrown instanceof ForedraftError) throw thrown;
+    return unkept(wanted, notKept(wanted.url, place, thrown));
+  }
+}
+
+/** The file from `place`, or on its way there; errors of another type than the package's are those of storage. */
+async function keptModel(wanted: Wanted, place: Place, key: string): Promise<ModelFile> {
+  const isWanted = (record: FileRecord) => record.complete !== undefined && !isOther(record, wanted.sha256);
   for (;;) {
     const doneReading = await lock(key, "shared", wanted.onWait);
     const stored = await guarded(doneReading, async () => {
@@ -50,12 +58,16 @@ export async function openModel(wanted: Wanted): Promise<ModelFile> {
 }
 
 /** What is here of a file and a source of its first bytes: to look at it without keeping anything. */
-export async function peekModel(url: string): Promise<{ source: ByteSource; download: DownloadPlan }> {
-  const place = await findPlace();
+export async function peekModel(
+  url: string,
+  sha256: string | undefined,
+): Promise<{ source: ByteSource; download: DownloadPlan }> {
+  const place = await findPlace(url);
   let stored_bytes = 0;
   if (typeof place !== "string") {
     const key = await keyOf(url);
-    const record = await place.find(key);
+    const found = await place.find(key).catch(() => undefined);
+    const record = found && isOther(found, sha256) ? undefined : found;
     if (record) stored_bytes = storedBytes(record);
     const release = record?.complete ? await tryLock(key, "shared") : undefined;
     if (record?.complete && release) {
@@ -71,6 +83,11 @@ export async function peekModel(url: string): Promise<{ source: ByteSource; down
   return { source, download: { url, size_bytes, stored_bytes, fits_storage } };
 }
 
+/** Whether a file is complete and not the one with this digest: a load downloads it anew. */
+function isOther({ complete }: FileRecord, sha256: string | undefined): boolean {
+  return complete !== undefined && sha256 !== undefined && complete.sha256 !== sha256;
+}
+
 /** Runs `work`; where it fails the lock is let go of. */
 async function guarded<T>(release: () => void, work: () => Promise<T>): Promise<T> {
   try {
@@ -81,8 +98,10 @@ async function guarded<T>(release: () => void, work: () => Promise<T>): Promise<
   }
 }
 
-/** Where files can be kept from here, or why nowhere. */
-async function findPlace(): Promise<Place | string> {
+/** Where the file at this address can be kept from here, or why nowhere. */
+async function findPlace(url: string): Promise<Place | string> {
+  // The address of a blob is another one each time, and data: is its own copy.
+  if (!/^https?:/.test(url)) return "it has no address by http or https, by which a later visit would find it";
   if (!globalThis.isSecureContext) return "the page did not come by https";
   if (typeof navigator === "undefined" || !navigator.locks) return "this browser has no Web Locks";
   try {
@@ -103,18 +122,11 @@ async function unkept(wanted: Wanted, reason: ForedraftError): Promise<ModelFile
 
 /** Begins or continues a download with the lock held. */
 async function download(wanted: Wanted, place: Place, key: string, release: () => void): Promise<ModelFile> {
-  let file: KeptFile;
-  try {
-    file = await place.openToWrite(key, wanted.url);
-  } catch (cause) {
-    release();
-    const message = `${wanted.url} cannot be kept on this device: ${cause instanceof Error ? cause.message : String(cause)}`;
-    return unkept(wanted, new ForedraftError("storage_unavailable", message, { url: wanted.url }, { cause }));
-  }
+  const file = await place.openToWrite(key, wanted.url);
   let origin: UrlSource | undefined;
   try {
     await dropTornChunks(file);
-    origin = await openRest(wanted.url, file);
+    origin = await openRest(wanted, file);
     const { digests, version } = file.record;
     const missing = (origin?.size ?? version.size ?? 0) - digests.length * CHUNK_BYTES;
     const reason = origin && (await tooLarge(wanted.url, missing));
@@ -129,7 +141,8 @@ async function download(wanted: Wanted, place: Place, key: string, release: () =
   } catch (thrown) {
     origin?.close();
     file.close();
-    if (file.record.digests.length === 0) await place.remove(key);
+    // What went wrong is worth more than that this goes wrong too.
+    if (file.record.digests.length === 0) await place.remove(key).catch(() => {});
     throw thrown;
   }
 }
@@ -145,14 +158,16 @@ async function dropTornChunks(file: KeptFile): Promise<void> {
 }
 
 /** The network's part of the file; none where all is stored. Another version than the one that was begun starts afresh. */
-async function openRest(url: string, file: KeptFile): Promise<UrlSource | undefined> {
+async function openRest({ url, sha256 }: Wanted, file: KeptFile): Promise<UrlSource | undefined> {
   const { digests, version } = file.record;
   const start = digests.length * CHUNK_BYTES;
   if (start > 0 && version.size !== undefined && start >= version.size) return undefined;
   if (start > 0) {
     try {
       const source = await openUrl(url, { start, cache: "no-store" });
-      if (source.start === start && !changed(file.record, source.version)) return source;
+      // A file of two versions would be no model: either the server tells them apart, or the digest of the whole does.
+      const certain = sha256 !== undefined || comparable(version, source.version);
+      if (source.start === start && certain && !changed(file.record, source.version)) return source;
       if (source.start === 0) return await begin(source, file);
       source.close();
     } catch (thrown) {
@@ -162,9 +177,20 @@ async function openRest(url: string, file: KeptFile): Promise<UrlSource | undefi
   return begin(await openUrl(url, { cache: "no-store" }), file);
 }
 
+/** Whether both versions show what changes with the file's bytes, beside its size. */
+function comparable(a: Version, b: Version): boolean {
+  const both = (name: "etag" | "last_modified") => a[name] !== undefined && b[name] !== undefined;
+  return both("etag") || both("last_modified");
+}
+
 async function begin(source: UrlSource, file: KeptFile): Promise<UrlSource> {
-  await file.restart(source.version);
-  return source;
+  try {
+    await file.restart(source.version);
+    return source;
+  } catch (thrown) {
+    source.close();
+    throw thrown;
+  }
 }
 
 /** The error for a file with more bytes to come than there is room for. Where the browser does not say, writing will show. */

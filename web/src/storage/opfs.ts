@@ -56,10 +56,13 @@ export class OpfsPlace implements Place {
   async openToWrite(key: string, url: string): Promise<KeptFile> {
     const folder = await this.root.getDirectoryHandle(key, { create: true });
     const data = await openHandle(folder, "data");
+    let record: SyncAccessHandle | undefined;
     try {
-      return new GrowingFile(url, data, await openHandle(folder, "record"));
+      record = await openHandle(folder, "record");
+      return new GrowingFile(url, data, record);
     } catch (thrown) {
       data.close();
+      record?.close();
       throw thrown;
     }
   }
