@@ -63,12 +63,18 @@ async function race({ model, devices, repeats, tokens, short, long }) {
 }
 
 const median = (all) => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)];
-const server = await serve({ folders: { ...mounts(modelsFolder()), "/wllama/": values.wllama } });
+// A page without the demo's strict policy: the peer starts its worker from a blob.
+const special = (request, response, pathname) => {
+  if (pathname !== "/blank") return false;
+  response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><title>blank</title>");
+  return true;
+};
+const server = await serve({ folders: { ...mounts(modelsFolder()), "/wllama/": values.wllama }, special });
 const browser = await launch(values.browser);
 try {
   const page = await browser.newPage();
   page.on("console", (message) => message.type() === "error" && console.error(message.text()));
-  await page.goto(`${server.origin}/`);
+  await page.goto(`${server.origin}/blank`);
   const settings = { devices: values.devices.split(","), repeats: Number(values.repeats), tokens: Number(values.tokens) };
   const { found, devices } = await page.evaluate(race, { ...settings, model: `/models/${MODEL}`, short: SHORT, long: LONG });
   console.log(`${await browser.version()}; ${devices.map(({ kind, name }) => `${kind}: ${name}`).join("; ")}`);
