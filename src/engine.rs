@@ -337,10 +337,13 @@ impl Checked {
             same_vocabulary(&tokenizer, target, draft)?;
         }
         let context = wanted_context(target, context)?;
-        let files = || std::iter::once(target).chain(draft);
-        let plans = files().map(|gguf| MemoryPlan::of(gguf, context)).collect::<Result<Vec<_>>>()?;
-        let multiplied = |gguf: &Gguf| Ok::<_, Error>(specify(&ModelConfig::from_gguf(gguf)?, gguf)?.multiplied());
-        let shapes = files().map(multiplied).collect::<Result<Vec<_>>>()?.concat();
+        let (mut plans, mut shapes) = (Vec::new(), Vec::new());
+        for gguf in std::iter::once(target).chain(draft) {
+            let config = ModelConfig::from_gguf(gguf)?;
+            let tensors = specify(&config, gguf)?;
+            plans.push(MemoryPlan::new(&config, &tensors, context.min(config.context)));
+            shapes.extend(tensors.multiplied());
+        }
         Ok(Checked { tokenizer, template, context, plans, shapes })
     }
 }

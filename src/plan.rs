@@ -12,6 +12,7 @@
 //! (2 << c) - 1` and slot == position.
 
 use crate::error::Result;
+use crate::runtime::now_ms;
 use crate::sampling::{MAX_PENALTY_TOKENS, SamplingParams};
 use crate::store::LocalFuture;
 use crate::weights::format::Layout;
@@ -581,6 +582,23 @@ pub fn write_matrix_in_buffers(
         [] => Ok(()),
         scales => executor.write(part.scales, part.layout.scale_words_for(weights), scales),
     }
+}
+
+/// Milliseconds of a submission, from submit to read-back.
+pub async fn time_ms(executor: &dyn Executor, submission: Submission) -> Result<f64> {
+    let start = now_ms();
+    let ticket = executor.submit(submission)?;
+    executor.finish(ticket).await?;
+    Ok(now_ms() - start)
+}
+
+/// The shortest of three submissions that do nothing.
+pub async fn round_trip_ms(executor: &dyn Executor) -> Result<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..3 {
+        best = best.min(time_ms(executor, Submission { read: (0, 1), ..Submission::default() }).await?);
+    }
+    Ok(best)
 }
 
 /// Runs plans. Methods take `&self`; callers see to it that only one submission chain is in flight.

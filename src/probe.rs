@@ -7,9 +7,8 @@ use crate::gpu::{AdapterReport, KernelChoice, SelfTestReport, adapters};
 use crate::model::{MemoryPlan, ModelConfig};
 use crate::plan::{
     Arithmetic, Columns, DeviceInfo, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, ROW_UNIT, Step, Submission,
-    UNIFORM_WORDS, Vector,
+    UNIFORM_WORDS, Vector, round_trip_ms, time_ms,
 };
-use crate::runtime::now_ms;
 use crate::store::ByteSource;
 use crate::weights::format::Layout;
 use crate::weights::gguf::{Gguf, read_header};
@@ -240,10 +239,7 @@ async fn measure_with(executor: &dyn Executor, layout: Layout) -> Result<Speed> 
         let (out_offset, out_stride, add) = (0, rows as u32, false);
         steps.push(Step::Matvec { weight, x, out, out_offset, out_stride, add, columns: Columns::All });
     }
-    let mut round_trip_ms = f64::INFINITY;
-    for _ in 0..3 {
-        round_trip_ms = round_trip_ms.min(time(executor, &[]).await?);
-    }
+    let round_trip_ms = round_trip_ms(executor).await?;
     let mut count = matrices;
     loop {
         let steps: Vec<Step> = steps.iter().cycle().take(count).cloned().collect();
@@ -259,13 +255,7 @@ async fn measure_with(executor: &dyn Executor, layout: Layout) -> Result<Speed> 
 
 /// One submit of these steps and the wait for it.
 async fn time(executor: &dyn Executor, steps: &[Step]) -> Result<f64> {
-    let mut submission = Submission { read: (0, 1), ..Submission::default() };
-    if !steps.is_empty() {
-        let plan = executor.prepare(Plan { label: "probe".to_owned(), bucket: 1, steps: steps.to_vec() })?;
-        submission.runs.push((plan, Params::chain(1, 0, 0)));
-    }
-    let start = now_ms();
-    let ticket = executor.submit(submission)?;
-    executor.finish(ticket).await?;
-    Ok(now_ms() - start)
+    let plan = executor.prepare(Plan { label: "probe".to_owned(), bucket: 1, steps: steps.to_vec() })?;
+    let runs = vec![(plan, Params::chain(1, 0, 0))];
+    time_ms(executor, Submission { runs, read: (0, 1), ..Submission::default() }).await
 }

@@ -79,17 +79,13 @@ impl Costs {
         if !self.verify_ms.contains_key(&1) {
             return Err(bad("verify_ms", "no cost of 1 column", "a plain step among them"));
         }
-        let round =
-            |columns: usize| self.verify(columns) + self.sync_ms + if columns > 1 { self.draft_ms } else { 0.0 };
         // Measured figures may fall by the noise; more columns never cost less.
         let mut least = 0.0_f64;
-        Ok(CostModel::of_curve(
-            COLUMN_BUCKETS.map(|columns| {
-                least = least.max(round(columns));
-                least
-            }),
-            &[],
-        ))
+        let rising = round_curve(|columns| self.verify(columns), self.sync_ms, self.draft_ms).map(|ms| {
+            least = least.max(ms);
+            least
+        });
+        Ok(CostModel::of_curve(rising, &[]))
     }
 
     /// On the line between the neighbours, or on that of the last two if it rises. A single point costs the same for all.
@@ -103,6 +99,11 @@ impl Costs {
         let slope = if k1 == k0 { 0.0 } else { (ms1 - ms0) / (k1 - k0) };
         if at > k1 { ms1 + slope.max(0.0) * (at - k1) } else { ms0 + slope * (at - k0) }
     }
+}
+
+/// Rounds by bucket of columns, whose passes cost `verify`, beside `host` in every round and `draft` in one that has a draft.
+pub(super) fn round_curve(verify: impl Fn(usize) -> f64, host: f64, draft: f64) -> [f64; COLUMN_BUCKETS.len()] {
+    COLUMN_BUCKETS.map(|columns| verify(columns) + host + if columns > 1 { draft } else { 0.0 })
 }
 
 fn bad(name: &str, found: &str, expected: &str) -> Error {

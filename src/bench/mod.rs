@@ -318,8 +318,8 @@ impl Bench<'_> {
             let verified = target.verify(job).await?;
             let path: Vec<_> = tree.ids().skip(1).collect();
             target.commit(&all[..at], &tree, &path);
-            let ranked = |row: &Row| row.stats.as_ref().map_or_else(Vec::new, |stats| stats.top.clone());
-            rows.extend(verified.rows.iter().map(|row| ranked(row).into_iter().map(|(token, _)| token).collect()));
+            let ranked = |row: &Row| row.stats.iter().flat_map(|stats| &stats.top).map(|&(token, _)| token).collect();
+            rows.extend(verified.rows.iter().map(ranked));
         }
         Ok(rows)
     }

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::gpu::{CutTime, GpuExecutor, TuneReport};
 use crate::model::Model;
-use crate::plan::{Executor, MAX_COLUMNS, Params, Plan, PlanId, Step, Submission};
+use crate::plan::{Executor, MAX_COLUMNS, Params, Plan, PlanId, Step, Submission, time_ms};
 use crate::runtime::now_ms;
 use serde::Serialize;
 use std::fmt::{Display, Formatter};
@@ -134,10 +134,7 @@ struct Timed {
 
 impl Timed {
     async fn ms(&self, executor: &dyn Executor) -> Result<f64> {
-        let start = now_ms();
-        let ticket = executor.submit(Submission { runs: self.runs.clone(), read: (0, 1), ..Submission::default() })?;
-        executor.finish(ticket).await?;
-        Ok(now_ms() - start)
+        time_ms(executor, Submission { runs: self.runs.clone(), read: (0, 1), ..Submission::default() }).await
     }
 }
 

@@ -3,12 +3,12 @@
 //! With `match` and drafters that learn from committed tokens only, a replay makes exactly the rounds that the engine makes
 //! on the text. Times are not measured but added up from a cost curve.
 
-use super::costs::Costs;
+use super::costs::{Costs, round_curve};
 use super::oracle::Oracle;
 use super::report::{Builder, Report, Run, Timing};
 use super::{Arm, Options, Trace};
 use crate::error::{Error, Result};
-use crate::plan::{COLUMN_BUCKETS, DeviceInfo, RowStats};
+use crate::plan::{DeviceInfo, RowStats};
 use crate::speculate::Speculator;
 use crate::speculate::accept::Exactness;
 use crate::speculate::cost::CostModel;
@@ -70,8 +70,8 @@ pub(super) fn oracle_on_device(arm: &Arm, trace: &Trace, cost: &CostModel, run: 
     let SpeculationSummary { draft_ms, verify_ms, rounds, drafted_rounds, .. } = run.speculation;
     let host = (run.decode_ms - draft_ms - verify_ms).max(0.0) / rounds.max(1) as f64;
     let draft = draft_ms / drafted_rounds.max(1) as f64;
-    let round = |columns: usize| cost.verify_ms(columns) + host + if columns > 1 { draft } else { 0.0 };
-    oracle_speedup(arm, trace, &trace.answer, &CostModel::of_curve(COLUMN_BUCKETS.map(round), &[])).ok()
+    let curve = round_curve(|columns| cost.verify_ms(columns), host, draft);
+    oracle_speedup(arm, trace, &trace.answer, &CostModel::of_curve(curve, &[])).ok()
 }
 
 /// Writes an answer by rounds on a device of known costs.

@@ -142,6 +142,13 @@ impl GpuExecutor {
         Ok(())
     }
 
+    /// Adapter, driver, build and arithmetic: what everything that is measured or computed here holds for.
+    fn identity(&self) -> String {
+        let (report, arithmetic) = (&self.report, self.arithmetic.name());
+        let version = env!("CARGO_PKG_VERSION");
+        format!("{}/{}/{}/foredraft {version}/{arithmetic}", report.name, report.backend, report.driver)
+    }
+
     /// Bytes of device memory that the driver's allocator has given out, in use and reserved, where wgpu tells: on Vulkan.
     pub fn allocator_bytes(&self) -> Option<[u64; 2]> {
         let report = self.device.generate_allocator_report()?;
@@ -319,12 +326,8 @@ impl Executor for GpuExecutor {
         let (lanes, sample_threads) = (self.lanes(), self.geometry.sample_threads);
         let widest: Vec<&str> = self.widest_only.borrow().keys().map(|layout| layout.name()).collect();
         format!(
-            "gpu/{}/{}/{}/foredraft {}/{}/matvec {lanes}/sample {sample_threads}{}{}",
-            self.report.name,
-            self.report.backend,
-            self.report.driver,
-            env!("CARGO_PKG_VERSION"),
-            self.arithmetic.name(),
+            "gpu/{}/matvec {lanes}/sample {sample_threads}{}{}",
+            self.identity(),
             if widest.is_empty() { "" } else { " widest for " },
             widest.join("+"),
         )

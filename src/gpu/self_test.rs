@@ -32,7 +32,8 @@ pub struct SelfTestReport {
 
 impl GpuExecutor {
     /// Tests the mat-vec kernels of these layouts in every cut that was decided for; to be called before plans are prepared,
-    /// since it decides which widths they may use. Fails with `SelfTest` where even the widest kernel does not compute what the host does.
+    /// since it decides which widths they may use. Fails with `SelfTest` where even the widest kernel does not compute what
+    /// the host does.
     pub async fn self_test(&self, layouts: &[Layout]) -> Result<SelfTestReport> {
         let start = crate::runtime::now_ms();
         let mut report =

@@ -9,7 +9,7 @@ use super::kernels::Geometry;
 use crate::error::Result;
 use crate::plan::{
     Arithmetic, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, PlanId, Step, Submission, UNIFORM_WORDS,
-    Vector, rows_per_part,
+    Vector, round_trip_ms, rows_per_part, time_ms,
 };
 use crate::runtime::now_ms;
 use crate::weights::format::Layout;
@@ -114,7 +114,7 @@ impl GpuExecutor {
     /// lie.
     pub async fn tune(&self, shapes: &[(Layout, usize, usize)], known: Option<&KnownCuts>) -> Result<Vec<TuneReport>> {
         let classes = self.classes(shapes);
-        if let Some(known) = known.filter(|known| known.device == self.cuts_device()) {
+        if let Some(known) = known.filter(|known| known.device == self.identity()) {
             // They come from a file: only what could have been chosen here is taken.
             for &(class, geometry) in known.cuts.iter().filter(|(_, geometry)| self.is_candidate(*geometry)) {
                 let here = classes.iter().any(|(ours, _)| *ours == class);
@@ -124,7 +124,10 @@ impl GpuExecutor {
         }
         let unknown: Vec<_> =
             classes.into_iter().filter(|(class, _)| !self.cuts.borrow().contains_key(class)).collect();
-        let round_trip_ms = self.idle_round_trip().await?;
+        if unknown.is_empty() {
+            return Ok(Vec::new());
+        }
+        let round_trip_ms = round_trip_ms(self).await?;
         let deadline = now_ms() + BUDGET_MS;
         let mut favourite = self.geometry;
         let mut reports = Vec::new();
@@ -188,35 +191,16 @@ impl GpuExecutor {
         classes.into_iter().map(standing).collect()
     }
 
-    /// A submission that does nothing, and the wait for it.
-    async fn idle_round_trip(&self) -> Result<f64> {
-        let mut best = f64::INFINITY;
-        for _ in 0..TURNS {
-            let start = now_ms();
-            let ticket = self.submit(Submission { read: (0, 1), ..Submission::default() })?;
-            self.finish(ticket).await?;
-            best = best.min(now_ms() - start);
-        }
-        Ok(best)
-    }
-
     fn is_candidate(&self, geometry: Geometry) -> bool {
         let dot4 = [0, NARROW, MAX_COLUMNS as u32, self.geometry.dot4];
         dot4.into_iter().any(|dot4| Geometry { dot4, ..self.geometry }.alternatives().contains(&geometry))
-    }
-
-    /// Adapter, driver, build and arithmetic.
-    fn cuts_device(&self) -> String {
-        let (report, arithmetic) = (&self.report, self.arithmetic);
-        let version = env!("CARGO_PKG_VERSION");
-        format!("{}/{}/{}/foredraft {version}/{arithmetic:?}", report.name, report.backend, report.driver)
     }
 
     /// What was measured or known, to be kept for the next load.
     pub fn known_cuts(&self) -> KnownCuts {
         let (here, others) = (self.cuts.borrow(), self.other_cuts.borrow());
         let cuts: BTreeMap<_, _> = others.iter().chain(here.iter()).map(|(class, cut)| (*class, *cut)).collect();
-        KnownCuts { device: self.cuts_device(), cuts: cuts.into_iter().collect() }
+        KnownCuts { device: self.identity(), cuts: cuts.into_iter().collect() }
     }
 
     /// How bytes are multiplied: up to which width by `dot4I8Packed`, which is fast for one column in software that knows it
@@ -276,11 +260,9 @@ impl GpuExecutor {
     /// Milliseconds of a run of a plan, the best of some measurements.
     async fn time_plan(&self, plan: PlanId, columns: usize, round_trip_ms: f64) -> Result<f64> {
         let run = async |times: usize| {
-            let start = now_ms();
             let runs = vec![(plan, Params::chain(columns, 0, 0)); times];
-            let ticket = self.submit(Submission { runs, read: (0, 1), ..Submission::default() })?;
-            self.finish(ticket).await?;
-            Ok::<_, crate::error::Error>((now_ms() - start - round_trip_ms).max(1e-3))
+            let ms = time_ms(self, Submission { runs, read: (0, 1), ..Submission::default() }).await?;
+            Ok::<_, crate::error::Error>((ms - round_trip_ms).max(1e-3))
         };
         run(1).await?;
         let mut times = 1;

@@ -3,7 +3,7 @@
 use super::cost::CostModel;
 use crate::error::Result;
 use crate::model::Model;
-use crate::plan::{COLUMN_BUCKETS, Executor, Params, Submission};
+use crate::plan::{COLUMN_BUCKETS, Executor, Params, Submission, time_ms};
 use crate::runtime::now_ms;
 
 /// Tokens that the passes see before them: what a short prompt has.
@@ -47,8 +47,5 @@ async fn time_pass(executor: &dyn Executor, model: &Model, columns: usize) -> Re
     let mut params = Params::chain(columns, CONTEXT.min(model.context - 1), 0);
     (params.logit_cols, params.sample_at) = (columns as u32, columns as u32);
     let runs = model.pass(params, true);
-    let start = now_ms();
-    let ticket = executor.submit(Submission { runs, read: (columns, columns), ..Submission::default() })?;
-    executor.finish(ticket).await?;
-    Ok(now_ms() - start)
+    time_ms(executor, Submission { runs, read: (columns, columns), ..Submission::default() }).await
 }

@@ -2,7 +2,8 @@
 //!
 //! Down: [`messages`] checks OpenAI messages, [`template`] renders them, [`tokenizer`] makes tokens of the text
 //! ([`vocabulary`] holds the tokens, [`pieces`] the byte-level models' splits, [`merges`] the merge table). Up:
-//! [`sliding`] leaves out old turns where they do not fit. [`detokenizer`] makes whole characters of the tokens' bytes, [`stop`] looks for stop strings.
+//! [`sliding`] leaves out old turns where they do not fit. [`detokenizer`] makes whole characters of the tokens' bytes,
+//! [`stop`] looks for stop strings.
 
 pub mod detokenizer;
 mod merges;
