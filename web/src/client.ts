@@ -1,5 +1,5 @@
 /** The caller's end of an engine: calls by id, events on the way, one result each. */
-import { ForedraftError } from "./errors.js";
+import { ForedraftError, reasonOf } from "./errors.js";
 import type { Answer, Ask, Calls, Kind } from "./protocol.js";
 
 /** What carries messages to an engine, wherever it runs. */
@@ -58,7 +58,7 @@ export class Client {
       this.post({ id, kind, args } as Ask, transfer);
     } catch (cause) {
       this.pending.delete(id);
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const reason = reasonOf(cause);
       const message = `the options of ${kind} cannot be sent to the engine, expected plain data: ${reason}`;
       return Promise.reject(new ForedraftError("bad_option", message, {}, { cause }));
     }

@@ -44,6 +44,11 @@ export interface WireError {
   details: ErrorDetails;
 }
 
+/** What a thrown value says. */
+export function reasonOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
 /** Everything that this package throws: a stable `code`, a sentence that a user can act on, and `details`. */
 export class ForedraftError extends Error {
   override readonly name = "ForedraftError";

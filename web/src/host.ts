@@ -1,6 +1,6 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
 import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
-import { ForedraftError } from "./errors.js";
+import { ForedraftError, reasonOf } from "./errors.js";
 import { deleteLearned, onForget, readCuts, readLearned, writeCuts, writeLearned } from "./learned.js";
 import type {
   Answer,
@@ -261,7 +261,7 @@ async function start(wasm: string | undefined): Promise<void> {
     ({ memory } = await started);
   } catch (cause) {
     started = undefined;
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = reasonOf(cause);
     throw new ForedraftError("worker_failed", `the wasm could not be loaded: ${reason}`, {}, { cause });
   }
 }

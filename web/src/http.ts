@@ -1,5 +1,5 @@
 /** Files on servers: read by ranges, a few in flight, tried again where a connection drops; or as one stream. */
-import { ForedraftError } from "./errors.js";
+import { ForedraftError, reasonOf } from "./errors.js";
 import { CHUNK_BYTES, ChunkedSource, StreamSource, type ByteSource, type Pull } from "./sources.js";
 
 /** Requests in a row that bring nothing before a download counts as failed. */
@@ -247,7 +247,7 @@ async function lengthByHead(remote: Remote): Promise<number | undefined> {
 }
 
 function failure(url: string, cause: unknown): ForedraftError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = reasonOf(cause);
   const hint = "check the address, the network, and that the server allows this origin (CORS)";
   return new ForedraftError("download_failed", `${url}: ${reason}; ${hint}`, { url }, { cause });
 }

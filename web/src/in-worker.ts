@@ -1,7 +1,7 @@
 /** The package's main entry behind `index.ts`: engines in a dedicated worker that the package starts itself. */
 import { Client, type Connect } from "./client.js";
 import { ModelEngine, checkShadersOf, probeWith, type Assets, type LoadOptions } from "./engine.js";
-import { ForedraftError } from "./errors.js";
+import { ForedraftError, reasonOf } from "./errors.js";
 import { absolute } from "./models.js";
 import type { Probe, ProbeOptions } from "./probe.js";
 import type { Answer } from "./protocol.js";
@@ -77,7 +77,7 @@ function through(start: () => Worker, hint?: string, settled: () => void = () =>
       worker = start();
     } catch (cause) {
       settled();
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const reason = reasonOf(cause);
       throw new ForedraftError("worker_failed", `the worker could not be started: ${reason}`, {}, { cause });
     }
     worker.onmessage = (message: MessageEvent<Answer>) => {

@@ -3,7 +3,7 @@
  * tokens of finished answers, so it is as private as they are: it never leaves the device, and it is only kept where the
  * page asks for it (`remember`).
  */
-import { ForedraftError } from "./errors.js";
+import { ForedraftError, reasonOf } from "./errors.js";
 
 const DATABASE = "foredraft";
 const STORE = "learned";
@@ -62,7 +62,7 @@ async function within(mode: IDBTransactionMode, work: (store: IDBObjectStore) =>
   try {
     return await transact(mode, work);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = reasonOf(cause);
     throw new ForedraftError("io", `IndexedDB cannot be used here: ${reason}`, {}, { cause });
   }
 }

@@ -2,7 +2,7 @@
  * Where the bytes of a model come from. The engine reads forward only and asks for ranges; each source answers from a few
  * megabytes at a time, so that a model is never whole in memory.
  */
-import { ForedraftError } from "./errors.js";
+import { ForedraftError, reasonOf } from "./errors.js";
 
 /** What the engine reads from: offsets never go back. */
 export interface ByteSource {
@@ -146,7 +146,7 @@ export function openBlob(blob: Blob, name: string): ByteSource {
     try {
       return new Uint8Array(await blob.slice(start, end).arrayBuffer());
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const reason = reasonOf(cause);
       const message = `${name}: bytes ${start} to ${end} could not be read: ${reason}`;
       throw new ForedraftError("io", message, { file: name }, { cause });
     }

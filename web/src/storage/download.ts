@@ -1,5 +1,5 @@
 /** A file on its way from the network: hashed, and kept where that is possible, while the engine reads it. */
-import { ForedraftError } from "../errors.js";
+import { ForedraftError, reasonOf } from "../errors.js";
 import type { UrlSource } from "../http.js";
 import { CHUNK_BYTES, join } from "../sources.js";
 import { Announcer, lockToDelete } from "./locks.js";
@@ -203,7 +203,7 @@ export function quotaExceeded(url: string, needed_bytes: number, quota_bytes: nu
 
 /** The error for a place that fails. */
 export function notKept(url: string, place: Place, cause: unknown): ForedraftError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = reasonOf(cause);
   const message = `${url} cannot be kept on this device (${place.name}): ${reason}`;
   return new ForedraftError("storage_unavailable", message, { url }, { cause });
 }

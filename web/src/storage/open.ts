@@ -1,5 +1,5 @@
 /** From a URL to a source: what is stored is read, what is missing is downloaded, and one tab at a time does that. */
-import { ForedraftError } from "../errors.js";
+import { ForedraftError, reasonOf } from "../errors.js";
 import { openUrl, statusOf, type UrlSource, type Version } from "../http.js";
 import type { DownloadPlan } from "../probe.js";
 import { CHUNK_BYTES, type ByteSource } from "../sources.js";
@@ -110,7 +110,7 @@ async function findPlace(url: string): Promise<Place | string> {
     try {
       return await CachePlace.open();
     } catch {
-      return `this browser gives this site no storage (${first instanceof Error ? first.message : String(first)})`;
+      return `this browser gives this site no storage (${reasonOf(first)})`;
     }
   }
 }
