@@ -15,6 +15,7 @@ use crate::speculate::shapes::Chain;
 use crate::speculate::simulate::{SimulatedDrafter, SimulatedTarget};
 use crate::speculate::target::Target;
 use crate::speculate::tree::{Candidate, DraftStats, NodeId, TokenTree};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// A weight-bound device as measured on an integrated GPU, one whose passes cost by the column, one that is nearly flat.
@@ -81,6 +82,17 @@ impl<'a> Trace<'a> {
 
     /// `rounds` rounds of a policy, costs unknown to it at first.
     pub(crate) fn replay(&self, config: &str, rounds: usize) -> Replay {
+        self.rounds(config, rounds, None)
+    }
+
+    /// The same, where a load has measured these passes, wrongly, and a first step was as it said.
+    pub(crate) fn replay_believing(&self, passes_ms: [f64; 5], config: &str, rounds: usize) -> Replay {
+        let mut cost = CostModel::of_load(passes_ms.map(Some));
+        cost.observe(1, None, &RoundTiming { verify_ms: passes_ms[0], ..RoundTiming::default() });
+        self.rounds(config, rounds, Some(cost))
+    }
+
+    fn rounds(&self, config: &str, rounds: usize, believed: Option<CostModel>) -> Replay {
         let text: Vec<u32> = (0..(rounds * 32 + 64) as u32).map(|at| at % 9973).collect();
         // The drafter is boxed for good, so it takes acceptance by value.
         let alphas: Vec<f32> = (0..text.len()).map(self.alpha).collect();
@@ -91,6 +103,9 @@ impl<'a> Trace<'a> {
             ..SimulatedDrafter::new(text.clone(), move |at| alphas[at])
         };
         let mut speculator = bounded_speculator(config, vec![Box::new(drafter)], self.boundary);
+        if let Some(cost) = believed {
+            speculator = speculator.with_cost(Rc::new(RefCell::new(cost)));
+        }
         let cost = CostModel::of_curve(self.curve, &[]);
         let mut target = SimulatedTarget::new(text, cost, self.step_ms);
         target.jitter = self.jitter;
