@@ -43,6 +43,8 @@ pub static METHOD: Method = Method {
 const PROBE_SHARE: f64 = 0.015;
 /// Most of the time that plain steps may cost which are taken to see what one takes.
 const PLAIN_SHARE: f64 = 0.01;
+/// A plain step is believed to be no more than this share too dear.
+const PLAIN_DOUBT: f64 = 0.25;
 /// Most of the time that host drafters may take while nothing of theirs is verified.
 const IDLE_SHARE: f64 = 0.01;
 /// Rounds between probes at first, and at most.
@@ -220,7 +222,7 @@ impl<O: Objective> Goodput<O> {
     fn plain_due(&mut self, cost: &CostModel) -> bool {
         let lost_ms = cost.plain_ms() - 1.0 / self.rate(cost);
         let round_ms = self.mean_round_ms(cost);
-        self.state.plain.is_due(lost_ms, PLAIN_SHARE, round_ms)
+        lost_ms < PLAIN_DOUBT * cost.plain_ms() && self.state.plain.is_due(lost_ms, PLAIN_SHARE, round_ms)
     }
 
     fn plan_device(&mut self, drafter: DrafterId, most: usize, cost: &CostModel) -> usize {
