@@ -20,6 +20,11 @@ pub fn parallel_chunks<T: Send>(items: &mut [T], chunk_len: usize, work: impl Fn
     imp::parallel_chunks(items, chunk_len, work);
 }
 
+/// Runs `work` on one of the threads that [`parallel_chunks`] spreads over: within, the others are awake.
+pub fn among_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    imp::among_threads(work)
+}
+
 /// Threads that [`parallel_chunks`] spreads over.
 pub fn threads() -> usize {
     imp::threads()
@@ -53,6 +58,10 @@ mod imp {
         work: impl Fn(usize, &mut [T]) + Sync + Send,
     ) {
         items.par_chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| work(index, chunk));
+    }
+
+    pub(super) fn among_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        rayon::scope(|_| work())
     }
 
     pub(super) fn threads() -> usize {
@@ -110,6 +119,10 @@ mod imp {
         work: impl Fn(usize, &mut [T]) + Sync + Send,
     ) {
         items.chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| work(index, chunk));
+    }
+
+    pub(super) fn among_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        work()
     }
 
     pub(super) fn threads() -> usize {

@@ -1,10 +1,11 @@
 //! Twin of `shaders/attention.wgsl`.
 
+use super::exp::exp;
 use super::{Buffers, simd};
 use crate::plan::{AttentionShape, BufferId, KV_CHUNK, Params};
 use crate::runtime::parallel_chunks;
 use half::f16;
-use half::slice::HalfFloatSliceExt;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Per (column, head, chunk): weighted values, maximum score, sum of `exp(score - maximum)`, two words of nothing.
@@ -56,6 +57,11 @@ pub(super) struct Input<'a> {
     params: &'a Params,
 }
 
+thread_local! {
+    /// Room for the keys and values of a chunk: to make it anew, and zero it, takes as long as to fill it.
+    static DECODED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 /// One chunk of one KV head for all rows, `(columns * heads / kv_heads, head_dim + 4)`: what they share is decoded once.
 #[inline(always)]
 pub(super) fn attention_chunk(input: &Input<'_>, kv_head: usize, chunk: usize, out: &mut [f32]) {
@@ -66,16 +72,17 @@ pub(super) fn attention_chunk(input: &Input<'_>, kv_head: usize, chunk: usize, o
     let start = (chunk * KV_CHUNK) as u32;
     let cache = kv_head * shape.capacity as usize * dim;
     let halves = |from: &[f16], slot: usize, to: &mut [f32]| {
-        from[cache + slot * dim..][..to.len()].convert_to_f32_slice(to);
+        simd::halves_to_floats(&from[cache + slot * dim..][..to.len()], to);
     };
-    let mut keys = vec![0.0f32; KV_CHUNK * dim];
-    let mut values = vec![0.0f32; KV_CHUNK * dim];
+    let mut decoded = DECODED.take();
+    decoded.resize(decoded.len().max(2 * KV_CHUNK * dim), 0.0);
+    let (keys, values) = decoded.split_at_mut(KV_CHUNK * dim);
     let shared = params.base.clamp(start, start + KV_CHUNK as u32) - start;
     halves(input.keys, start as usize, &mut keys[..shared as usize * dim]);
     halves(input.values, start as usize, &mut values[..shared as usize * dim]);
     for (column, out) in out.chunks_exact_mut(per_kv * (dim + 4)).enumerate() {
         let position = params.base + params.depth(column);
-        let seen = visible(shape, params, position);
+        let seen = visible(shape, params, position).within(chunk as u32);
         for p in start + shared..(position + 1).min(start + KV_CHUNK as u32) {
             let (at, slot) = ((p - start) as usize * dim, params.slot(column, p) as usize);
             halves(input.keys, slot, &mut keys[at..at + dim]);
@@ -83,22 +90,102 @@ pub(super) fn attention_chunk(input: &Input<'_>, kv_head: usize, chunk: usize, o
         }
         for (head, out) in out.chunks_exact_mut(dim + 4).enumerate() {
             let query = &input.qkv[column * stride + (kv_head * per_kv + head) * dim..][..dim];
-            let mut scores = [0.0f32; KV_CHUNK];
-            let mut maximum = f32::NEG_INFINITY;
-            for p in seen.within(chunk as u32) {
-                let at = (p - start) as usize;
-                scores[at] = dot(query, &keys[at * dim..][..dim]) * shape.scale;
-                maximum = maximum.max(scores[at]);
+            let mut weights = [f32::NEG_INFINITY; KV_CHUNK];
+            for seen in &seen {
+                score(query, &keys[seen.start * dim..seen.end * dim], shape.scale, &mut weights[seen.clone()]);
             }
-            for p in seen.within(chunk as u32) {
-                let at = (p - start) as usize;
-                let weight = (scores[at] - maximum).exp();
-                out.iter_mut().zip(&values[at * dim..][..dim]).for_each(|(out, value)| *out += weight * value);
-                out[dim + 1] += weight;
+            let mut lanes = [f32::NEG_INFINITY; 8];
+            for eight in weights.as_chunks::<8>().0 {
+                lanes
+                    .iter_mut()
+                    .zip(eight)
+                    .for_each(|(lane, &score)| *lane = if score > *lane { score } else { *lane });
             }
-            out[dim] = maximum;
+            let maximum = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
+            // What is not seen weighs exactly nothing.
+            let exp = |score: f32| if score == f32::NEG_INFINITY { 0.0 } else { exp(score - maximum) };
+            weights.iter_mut().for_each(|weight| *weight = exp(*weight));
+            let (weighted, sums) = out.split_at_mut(dim);
+            for seen in &seen {
+                add_weighted(&weights[seen.clone()], &values[seen.start * dim..seen.end * dim], weighted);
+            }
+            let mut lanes = [0.0f32; 8];
+            for eight in weights.as_chunks::<8>().0 {
+                lanes.iter_mut().zip(eight).for_each(|(lane, weight)| *lane += weight);
+            }
+            (sums[0], sums[1]) = (maximum, sum_of_eight(lanes));
         }
     }
+    DECODED.set(decoded);
+}
+
+/// `scores[p] = scale * query . keys[p]`; each in 8 lanes, several positions at once.
+#[inline(always)]
+fn score(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
+    const AT_ONCE: usize = 4;
+    let dim = query.len();
+    let (many, one) = scores.as_chunks_mut::<AT_ONCE>();
+    for (at, scores) in many.iter_mut().enumerate() {
+        score_of::<AT_ONCE>(query, &keys[at * AT_ONCE * dim..][..AT_ONCE * dim], scale, scores);
+    }
+    let first = many.len() * AT_ONCE;
+    for (at, score) in one.iter_mut().enumerate() {
+        score_of::<1>(query, &keys[(first + at) * dim..][..dim], scale, std::array::from_mut(score));
+    }
+}
+
+#[inline(always)]
+fn score_of<const COUNT: usize>(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32; COUNT]) {
+    let dim = query.len();
+    let mut lanes = [[0.0f32; 8]; COUNT];
+    let (eights, rest) = query.as_chunks::<8>();
+    for (at, query) in eights.iter().enumerate() {
+        for (p, lanes) in lanes.iter_mut().enumerate() {
+            let keys: &[f32; 8] = keys[p * dim + 8 * at..].first_chunk().expect("a row of keys");
+            for l in 0..8 {
+                lanes[l] += query[l] * keys[l];
+            }
+        }
+    }
+    for (l, query) in rest.iter().enumerate() {
+        for (p, lanes) in lanes.iter_mut().enumerate() {
+            lanes[l] += query * keys[p * dim + 8 * eights.len() + l];
+        }
+    }
+    for (score, lanes) in scores.iter_mut().zip(lanes) {
+        *score = sum_of_eight(lanes) * scale;
+    }
+}
+
+/// `out[i] += sum_p weights[p] * values[p][i]`, by ascending `p`; some elements at a time, whose sums stay in registers.
+#[inline(always)]
+fn add_weighted(weights: &[f32], values: &[f32], out: &mut [f32]) {
+    let done = add_weighted_of::<32>(weights, values, 0, out);
+    let done = add_weighted_of::<8>(weights, values, done, out);
+    add_weighted_of::<1>(weights, values, done, out);
+}
+
+/// As many times `COUNT` elements from `first` on as there are; gives the first that is left.
+#[inline(always)]
+fn add_weighted_of<const COUNT: usize>(weights: &[f32], values: &[f32], first: usize, out: &mut [f32]) -> usize {
+    let dim = out.len();
+    let many = out[first..].as_chunks_mut::<COUNT>().0;
+    for (at, out) in many.iter_mut().enumerate() {
+        let mut sums = *out;
+        for (weight, values) in weights.iter().zip(values.chunks_exact(dim)) {
+            let values: &[f32; COUNT] = values[first + at * COUNT..].first_chunk().expect("a row of values");
+            for i in 0..COUNT {
+                sums[i] += weight * values[i];
+            }
+        }
+        *out = sums;
+    }
+    first + many.len() * COUNT
+}
+
+#[inline(always)]
+fn sum_of_eight(l: [f32; 8]) -> f32 {
+    ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
 }
 
 /// The positions that a column sees: two ranges, the second one after the first or empty.
@@ -119,12 +206,12 @@ impl Seen {
         first.chain(second)
     }
 
-    /// Visible positions of a chunk, ascending.
+    /// Visible positions of a chunk, counted from its start.
     #[inline(always)]
-    fn within(&self, chunk: u32) -> impl Iterator<Item = u32> {
-        let (start, end) = (chunk * KV_CHUNK as u32, (chunk + 1) * KV_CHUNK as u32);
-        let part = |range: &Range<u32>| range.start.max(start)..range.end.min(end);
-        part(&self.first).chain(part(&self.second))
+    fn within(&self, chunk: u32) -> [Range<usize>; 2] {
+        let start = chunk * KV_CHUNK as u32;
+        let at = |position: u32| position.saturating_sub(start).min(KV_CHUNK as u32) as usize;
+        [&self.first, &self.second].map(|range| at(range.start)..at(range.end.max(range.start)))
     }
 }
 
@@ -137,16 +224,4 @@ pub(super) fn visible(shape: &AttentionShape, params: &Params, position: u32) ->
     }
     let resume = start.max(end.saturating_sub(params.view_window));
     Seen { first: start..params.view_sink.clamp(start, resume), second: resume..end }
-}
-
-/// In 8 lanes, merged in order.
-#[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
-        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
-        }
-    }
-    lanes.iter().sum()
 }

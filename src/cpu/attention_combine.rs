@@ -2,6 +2,7 @@
 
 use super::Buffers;
 use super::attention::visible;
+use super::exp::exp;
 use super::quantise::put;
 use crate::plan::{AttentionShape, BufferId, Params, Vector};
 
@@ -28,7 +29,7 @@ pub(super) fn attention_combine(
                 out.fill(0.0);
                 let mut sum = 0.0;
                 for chunk in used() {
-                    let factor = (chunk[dim] - maximum).exp();
+                    let factor = exp(chunk[dim] - maximum);
                     sum += chunk[dim + 1] * factor;
                     out.iter_mut().zip(chunk).for_each(|(out, value)| *out += value * factor);
                 }

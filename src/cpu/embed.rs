@@ -1,6 +1,6 @@
 //! Twin of `shaders/embed.wgsl`.
 
-use super::Buffers;
+use super::{Buffers, matrix};
 use crate::plan::{BufferId, MatrixPart, Params};
 use crate::weights::decode::decode_block;
 use crate::weights::format::BLOCK;
@@ -23,12 +23,10 @@ pub(super) fn embed(
         let row = (token - weight.first_row) as usize;
         buffers.words_mut(history)[params.own_slot(column) as usize] = token;
         buffers.with_floats(out, |out, buffers| {
-            let quants = buffers.words(weight.quants);
-            let scales = buffers.words(weight.scales);
-            let first = row * width / BLOCK;
+            let [quants, scales] = matrix::row(weight, row, buffers.words(weight.quants), buffers.words(weight.scales));
             let mut values = [0.0; BLOCK];
             for (block, out) in out[column * width..][..width].chunks_exact_mut(BLOCK).enumerate() {
-                decode_block(weight.layout, quants, scales, first + block, &mut values);
+                decode_block(weight.layout, &quants, &scales, block, &mut values);
                 for (out, value) in out.iter_mut().zip(values) {
                     *out = scale * value;
                 }

@@ -9,6 +9,8 @@ mod attention_combine;
 mod buffers;
 mod compact;
 mod embed;
+mod exp;
+mod matrix;
 mod matvec;
 mod quantise;
 mod rms_norm;
@@ -21,8 +23,8 @@ pub use buffers::Buffers;
 
 use crate::error::{Error, Result};
 use crate::plan::{
-    Arithmetic, BufferId, Counters, DeviceInfo, Executor, Limits, Params, Plan, PlanId, Step, Submission, TOKENS_WORDS,
-    Ticket,
+    Arithmetic, BufferId, Counters, DeviceInfo, Executor, Limits, MatrixPart, Params, Plan, PlanId, Step, Submission,
+    TOKENS_WORDS, Ticket,
 };
 use crate::runtime;
 use crate::sampling::MAX_LOGIT_BIAS;
@@ -69,6 +71,17 @@ pub fn run_step(step: &Step, params: &Params, buffers: &mut Buffers) {
     }
 }
 
+/// Runs steps, at least one, until time is up; gives how many.
+fn run_some(steps: &[Step], until: f64, params: &Params, buffers: &mut Buffers) -> usize {
+    for (index, step) in steps.iter().enumerate() {
+        run_step(step, params, buffers);
+        if runtime::now_ms() > until {
+            return index + 1;
+        }
+    }
+    steps.len()
+}
+
 /// Plans in plain Rust, on all cores natively, on one in a browser.
 pub struct CpuExecutor {
     arithmetic: Arithmetic,
@@ -109,18 +122,19 @@ impl CpuExecutor {
         for (offset, tokens) in &submission.tokens {
             self.buffers.borrow_mut().write(BufferId::TOKENS, *offset, tokens);
         }
-        let mut last_yield = runtime::now_ms();
+        let mut until = runtime::now_ms() + YIELD_MS;
         for (plan, params) in &submission.runs {
-            let steps = self.plans.borrow()[plan.0 as usize].steps.len();
-            for index in 0..steps {
+            let (mut done, count) = (0, self.plans.borrow()[plan.0 as usize].steps.len());
+            while done < count {
                 {
                     let plans = self.plans.borrow();
-                    let plan = &plans[plan.0 as usize];
-                    run_step(&plan.steps[index], params, &mut self.buffers.borrow_mut());
+                    let (steps, buffers) = (&plans[plan.0 as usize].steps[done..], &mut *self.buffers.borrow_mut());
+                    // Among the threads, so that a step does not begin with waking one.
+                    done += runtime::among_threads(|| run_some(steps, until, params, buffers));
                 }
-                if runtime::now_ms() - last_yield > YIELD_MS {
+                if runtime::now_ms() > until {
                     runtime::yield_macrotask().await;
-                    last_yield = runtime::now_ms();
+                    until = runtime::now_ms() + YIELD_MS;
                 }
             }
         }
@@ -152,6 +166,11 @@ impl Executor for CpuExecutor {
 
     fn write(&self, buffer: BufferId, offset: usize, words: &[u32]) -> Result<()> {
         self.buffers.borrow_mut().write(buffer, offset, words);
+        Ok(())
+    }
+
+    fn write_matrix(&self, part: &MatrixPart, row: usize, quants: &[u32], scales: &[u32]) -> Result<()> {
+        matrix::write(part, row, quants, scales, &mut self.buffers.borrow_mut());
         Ok(())
     }
 

@@ -35,7 +35,7 @@ fn process(logits: &mut [f32], bias: &[u32], recent: &[u32], params: &Params) {
             *logit += f32::from_bits(pair[1]);
         }
     }
-    logits.iter_mut().filter(|logit| logit.is_nan()).for_each(|logit| *logit = f32::NEG_INFINITY);
+    logits.iter_mut().for_each(|logit| *logit = if logit.is_nan() { f32::NEG_INFINITY } else { *logit });
     for (index, &token) in recent.iter().enumerate() {
         if recent[..index].contains(&token) {
             continue;
@@ -52,18 +52,31 @@ fn process(logits: &mut [f32], bias: &[u32], recent: &[u32], params: &Params) {
 
 /// Truncation, noise and argmax; ties go to the lowest id.
 fn draw(logits: &[f32], position: u32, params: &Params) -> u32 {
-    let greedy = params.temperature <= 0.0;
-    let threshold =
-        if greedy { f32::NEG_INFINITY } else { threshold(logits, params.top_k, params.top_p, params.min_p) };
+    if params.temperature <= 0.0 {
+        return first_largest(logits);
+    }
+    let threshold = threshold(logits, params.top_k, params.top_p, params.min_p);
     let mut best = (f32::NEG_INFINITY, 0);
     for (token, &logit) in logits.iter().enumerate() {
         if logit < threshold {
             continue;
         }
-        let score = if greedy { logit } else { logit + gumbel(params.seed, position, token as u32) };
+        let score = logit + gumbel(params.seed, position, token as u32);
         if score > best.0 {
             best = (score, token as u32);
         }
     }
     best.1
+}
+
+/// Of logits without NaN; 0 where all are -inf.
+fn first_largest(logits: &[f32]) -> u32 {
+    // In lanes, which the compiler may not do with one maximum, and without the places, which are sought afterwards.
+    let mut lanes = [f32::NEG_INFINITY; 8];
+    let (eights, rest) = logits.as_chunks::<8>();
+    for eight in eights {
+        lanes.iter_mut().zip(eight).for_each(|(lane, &logit)| *lane = if logit > *lane { logit } else { *lane });
+    }
+    let largest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&logit| logit == largest).unwrap_or(0) as u32
 }

@@ -21,10 +21,6 @@ pub trait Decode {
     /// product; in [`Q6K`] what the first and the last 16 quants are multiplied with.
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]);
 
-    /// The quants of block `block` as signed bytes: in [`Q6K`] less 32, so that a weight is `quant * factor.0 + factor.1`, in
-    /// [`Q6K`] `quant * factor.0` or, of the last 16, `quant * factor.1`. Only for layouts that are quantised.
-    fn bytes(quants: &[u32], block: usize) -> [i8; BLOCK];
-
     /// Decodes block `block` of the matrix, or rows, that `quants` and `scales` hold from their start: weight `e` of the
     /// block goes to `out[e]`. Panics where the block is outside of them.
     #[inline(always)]
@@ -129,15 +125,24 @@ pub fn decode_all(layout: Layout, quants: &[u32], scales: &[u32]) -> Vec<f32> {
 /// Quantises 32 elements of a vector for products with quantised weights: the first ten words of a block of
 /// `plan::Vector::Q8`.
 pub fn quantise(values: &[f32; BLOCK], words: &mut [u32]) {
-    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    // In lanes, and without the function that `max` is on some machines.
+    let mut lanes = [0.0f32; 8];
+    for eight in values.as_chunks::<8>().0 {
+        lanes
+            .iter_mut()
+            .zip(eight)
+            .for_each(|(lane, value)| *lane = if value.abs() > *lane { value.abs() } else { *lane });
+    }
+    let largest = lanes.into_iter().fold(0.0, |largest, lane| if lane > largest { lane } else { largest });
     let scale = largest / 127.0;
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    let mut sum = 0i32;
+    // Rounds to the nearest integer, ties to even, and leaves it in the low bits: a loop without calls.
+    const ROUND: f32 = 12_582_912.0;
     let bytes: &mut [i8] = bytemuck::cast_slice_mut(&mut words[..8]);
     for (byte, value) in bytes.iter_mut().zip(values) {
-        *byte = (value * inverse).round_ties_even() as i8;
-        sum += i32::from(*byte);
+        *byte = (value * inverse + ROUND).to_bits() as i8;
     }
+    let sum: i32 = bytes.iter().map(|&byte| i32::from(byte)).sum();
     words[8] = scale.to_bits();
     words[9] = (scale * sum as f32).to_bits();
 }
@@ -194,13 +199,6 @@ fn nibbles(words: &[u32]) -> [i32; BLOCK] {
         *high = i32::from(byte >> 4);
     }
     quants
-}
-
-/// 4-bit quants in natural order, as bytes.
-#[inline(always)]
-fn nibble_bytes(words: &[u32; 4]) -> [i8; BLOCK] {
-    let halves = [words.map(|word| word & 0x0f0f_0f0f), words.map(|word| word >> 4 & 0x0f0f_0f0f)];
-    bytemuck::cast(halves)
 }
 
 /// 5-bit quants in natural order.
@@ -282,10 +280,6 @@ impl Decode for Q4 {
         halves_of_eight(eight(scales, first))
     }
     #[inline(always)]
-    fn bytes(quants: &[u32], block: usize) -> [i8; BLOCK] {
-        nibble_bytes(at(quants, block))
-    }
-    #[inline(always)]
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
         scale_and_add(&nibbles(at::<4>(quants, block)), factors, out);
     }
@@ -302,10 +296,6 @@ impl Decode for Q5 {
         Q4::factors_of_eight(scales, first)
     }
     #[inline(always)]
-    fn bytes(quants: &[u32], block: usize) -> [i8; BLOCK] {
-        five_bits(at(quants, block)).map(|quant| quant as i8)
-    }
-    #[inline(always)]
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
         scale_and_add(&five_bits(at(quants, block)), factors, out);
     }
@@ -320,10 +310,6 @@ impl Decode for Q8 {
     #[inline(always)]
     fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
         [eight(scales, first).map(|word| f16_to_f32(word & 0xffff)), [0.0; 8]]
-    }
-    #[inline(always)]
-    fn bytes(quants: &[u32], block: usize) -> [i8; BLOCK] {
-        bytemuck::cast(*at::<8>(quants, block))
     }
     #[inline(always)]
     fn weights(quants: &[u32], block: usize, (scale, _): (f32, f32), out: &mut [f32; BLOCK]) {
@@ -348,10 +334,6 @@ impl Decode for Q4K {
         eight_pairs(|j| k_factors(d, words, j))
     }
     #[inline(always)]
-    fn bytes(quants: &[u32], block: usize) -> [i8; BLOCK] {
-        Q4::bytes(quants, block)
-    }
-    #[inline(always)]
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
         Q4::weights(quants, block, factors, out);
     }
@@ -366,10 +348,6 @@ impl Decode for Q5K {
     #[inline(always)]
     fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
         Q4K::factors_of_eight(scales, first)
-    }
-    #[inline(always)]
-    fn bytes(quants: &[u32], block: usize) -> [i8; BLOCK] {
-        Q5::bytes(quants, block)
     }
     #[inline(always)]
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
@@ -389,10 +367,6 @@ impl Decode for Q6K {
         let words: &[u32; 5] = at(scales, first / 8);
         let d = f16_to_f32(words[0] & 0xffff);
         eight_pairs(|j| q6k_factors(d, words, j))
-    }
-    #[inline(always)]
-    fn bytes(quants: &[u32], block: usize) -> [i8; BLOCK] {
-        six_bits(at(quants, block)).map(|quant| (quant - 32) as i8)
     }
     #[inline(always)]
     fn weights(quants: &[u32], block: usize, (first, second): (f32, f32), out: &mut [f32; BLOCK]) {
@@ -416,9 +390,6 @@ macro_rules! float_layout {
             #[inline(always)]
             fn factors_of_eight(_scales: &[u32], _first: usize) -> [[f32; 8]; 2] {
                 [[1.0; 8], [0.0; 8]]
-            }
-            fn bytes(_quants: &[u32], _block: usize) -> [i8; BLOCK] {
-                unreachable!("weights that are floats are multiplied with floats")
             }
             #[inline(always)]
             fn weights(quants: &[u32], block: usize, _factors: (f32, f32), out: &mut [f32; BLOCK]) {

@@ -15,38 +15,70 @@ mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(super) use imp::{LANES, Quad, attention_chunk, halves_to_floats, name, quad};
+
+use super::matvec::{Block, Rows};
 use crate::weights::decode;
-use crate::weights::format::{BLOCK, Layout};
+use crate::weights::format::Layout;
 
-/// Input of a run of rows.
-pub(super) struct Rows<'a> {
-    /// (rows, cols/32, words)
-    pub(super) quants: &'a [u32],
-    /// by layout
-    pub(super) scales: &'a [u32],
-    /// (count, cols) f32, or (count, cols/32, 12) of a quantised vector
-    pub(super) x: &'a [u32],
-    /// Weights in a row.
-    pub(super) cols: usize,
-    /// Columns.
-    pub(super) count: usize,
-}
-
-/// Products of blocks of signed bytes. A block has two halves of 16 elements; its products are summed as integers, in as many
-/// lanes as suit the machine. Everything is to be inlined into a function that is compiled for the instructions it uses.
-pub(super) trait Dot {
-    /// Sums of a row so far, by lane.
-    type Lanes: Copy;
-    /// A block of weights, made ready.
+/// Words of [`LANES`] rows at a time. Everything is to be inlined into a function that is compiled for the instructions it
+/// uses.
+pub(super) trait Simd {
+    /// 32 bits a lane.
+    type Int: Copy;
+    /// A float a lane.
+    type Float: Copy;
+    /// Four quants a lane, made ready.
     type Weights: Copy;
-    /// No sum yet.
-    const ZERO: Self::Lanes;
-    /// Makes a block ready.
-    fn weights(bytes: &[i8; BLOCK]) -> Self::Weights;
-    /// Adds a block whose halves count with these factors; without `TWO` both factors are the same.
-    fn add<const TWO: bool>(lanes: &mut Self::Lanes, weights: Self::Weights, x: &[i8; BLOCK], factors: [f32; 2]);
-    /// The sum of the lanes.
-    fn sum(lanes: Self::Lanes) -> f32;
+    /// Zeros.
+    const ZERO: Self::Int;
+    /// A word a lane.
+    fn load(words: &[u32; LANES]) -> Self::Int;
+    /// The same number in every lane.
+    fn int(value: i32) -> Self::Int;
+    /// `a + b`
+    fn add(a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `a & mask`
+    fn and(a: Self::Int, mask: u32) -> Self::Int;
+    /// `a | b`
+    fn or(a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `a << by`
+    fn shl(a: Self::Int, by: u32) -> Self::Int;
+    /// `a >> by`, zeros from above.
+    fn shr(a: Self::Int, by: u32) -> Self::Int;
+    /// `a >> by`, the sign from above.
+    fn sar(a: Self::Int, by: u32) -> Self::Int;
+    /// The numbers as floats.
+    fn float(a: Self::Int) -> Self::Float;
+    /// The bits as floats.
+    fn bits(a: Self::Int) -> Self::Float;
+    /// The same float in every lane.
+    fn splat(value: f32) -> Self::Float;
+    /// `a + b`
+    fn plus(a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `a * b`
+    fn mul(a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `-a`
+    fn negate(a: Self::Float) -> Self::Float;
+    /// The lanes.
+    fn store(a: Self::Float) -> [f32; LANES];
+    /// Makes bytes ready: signed ones where `MOST` is 128, else 0 to `MOST`.
+    fn weights<const MOST: i32>(bytes: Self::Int) -> Self::Weights;
+    /// Sums of the products with quads `4 HALF ..` of a block.
+    fn dot<const MOST: i32, const HALF: usize>(weights: &[Self::Weights; 4], x: &Block) -> Self::Int;
+
+    /// The f16 in the low half of each word, exactly if it is finite; scales of sound files are.
+    #[inline(always)]
+    fn low_half(a: Self::Int) -> Self::Float {
+        Self::high_half(Self::shl(a, 16))
+    }
+
+    /// The f16 in the high half of each word.
+    #[inline(always)]
+    fn high_half(a: Self::Int) -> Self::Float {
+        // Sign, exponent and fraction go to their places, and 2^112 is what the biases differ by; that works for subnormals too.
+        Self::mul(Self::bits(Self::and(Self::sar(a, 3), 0x8fff_e000)), Self::splat(f32::from_bits((127 + 112) << 23)))
+    }
 }
 
 macro_rules! by_layout {
@@ -65,29 +97,14 @@ macro_rules! by_layout {
     };
 }
 
-/// Eight lanes, added by a fixed tree.
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-#[inline(always)]
-fn sum_of_eight(l: [f32; 8]) -> f32 {
-    ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
+/// Rows `first_row ..` of a product with floats.
+pub(super) fn rows(input: &Rows<'_, f32>, first_row: usize, products: &mut [f32]) {
+    use imp::rows;
+    by_layout!(input.part.layout, rows(input, first_row, products));
 }
 
-/// `products[r][c]` of rows `first_row ..`, with floats or with quantised vectors.
-pub(super) fn matvec_rows(layout: Layout, quantised: bool, input: &Rows<'_>, first_row: usize, products: &mut [f32]) {
-    use imp::{rows, rows_q8};
-    if quantised {
-        by_layout!(layout, rows_q8(input, first_row, products));
-    } else {
-        by_layout!(layout, rows(input, first_row, products));
-    }
-}
-
-/// One chunk of attention.
-pub(super) fn attention_chunk(input: &super::attention::Input<'_>, kv_head: usize, chunk: usize, out: &mut [f32]) {
-    imp::attention_chunk(input, kv_head, chunk, out);
-}
-
-/// What the loops were compiled for.
-pub(super) fn name() -> &'static str {
-    imp::name()
+/// Rows `first_row ..` of a product with quantised vectors.
+pub(super) fn rows_q8(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
+    use imp::rows_q8;
+    by_layout!(input.part.layout, rows_q8(input, first_row, products));
 }

@@ -1,18 +1,26 @@
-//! AVX2 where the machine has it, chosen at run time.
+//! What the machine has, chosen at run time: AVX-512 with VNNI, of which 256 bits are used, or AVX2.
 
+use super::Simd;
 use super::scalar::Scalar;
-use super::{Dot, Rows, sum_of_eight};
+pub(in crate::cpu) use super::scalar::{LANES, Quad, halves_to_floats, quad};
 use crate::cpu::attention::Input;
+use crate::cpu::matvec::{Block, Rows};
 use crate::weights::decode::Decode;
-use crate::weights::format::BLOCK;
+use std::arch::is_x86_feature_detected as has;
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_set1_ps, _mm256_abs_epi8, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set_m128, _mm256_set1_epi16, _mm256_set1_ps,
-    _mm256_sign_epi8,
+    __m256, __m256i, _mm_cvtsi32_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_castsi256_ps, _mm256_cvtepi32_ps, _mm256_dpbusd_epi32, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_sign_epi8, _mm256_sll_epi32, _mm256_sra_epi32, _mm256_srl_epi32, _mm256_xor_ps,
+    _mm256_xor_si256,
 };
 
-pub(super) fn rows<D: Decode>(input: &Rows<'_>, first_row: usize, products: &mut [f32]) {
-    if std::arch::is_x86_feature_detected!("avx2") {
+fn has_vnni() -> bool {
+    has!("avx2") && has!("avx512f") && has!("avx512vl") && has!("avx512vnni")
+}
+
+pub(super) fn rows<D: Decode>(input: &Rows<'_, f32>, first_row: usize, products: &mut [f32]) {
+    if has!("avx2") {
         // SAFETY: the feature was just found.
         unsafe { rows_avx2::<D>(input, first_row, products) }
     } else {
@@ -20,8 +28,11 @@ pub(super) fn rows<D: Decode>(input: &Rows<'_>, first_row: usize, products: &mut
     }
 }
 
-pub(super) fn rows_q8<D: Decode>(input: &Rows<'_>, first_row: usize, products: &mut [f32]) {
-    if std::arch::is_x86_feature_detected!("avx2") {
+pub(super) fn rows_q8<D: Decode>(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
+    if has_vnni() {
+        // SAFETY: the features were just found.
+        unsafe { rows_q8_vnni::<D>(input, first_row, products) }
+    } else if has!("avx2") {
         // SAFETY: the feature was just found.
         unsafe { rows_q8_avx2::<D>(input, first_row, products) }
     } else {
@@ -30,17 +41,22 @@ pub(super) fn rows_q8<D: Decode>(input: &Rows<'_>, first_row: usize, products: &
 }
 
 #[target_feature(enable = "avx2")]
-fn rows_avx2<D: Decode>(input: &Rows<'_>, first_row: usize, products: &mut [f32]) {
+fn rows_avx2<D: Decode>(input: &Rows<'_, f32>, first_row: usize, products: &mut [f32]) {
     crate::cpu::matvec::rows::<D>(input, first_row, products);
 }
 
 #[target_feature(enable = "avx2")]
-fn rows_q8_avx2<D: Decode>(input: &Rows<'_>, first_row: usize, products: &mut [f32]) {
-    crate::cpu::matvec::rows_q8::<D, Avx2>(input, first_row, products);
+fn rows_q8_avx2<D: Decode>(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
+    crate::cpu::matvec::rows_q8::<D, Avx2<false>>(input, first_row, products);
 }
 
-pub(super) fn attention_chunk(input: &Input<'_>, kv_head: usize, chunk: usize, out: &mut [f32]) {
-    if std::arch::is_x86_feature_detected!("avx2") {
+#[target_feature(enable = "avx2,avx512f,avx512vl,avx512vnni")]
+fn rows_q8_vnni<D: Decode>(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
+    crate::cpu::matvec::rows_q8::<D, Avx2<true>>(input, first_row, products);
+}
+
+pub(in crate::cpu) fn attention_chunk(input: &Input<'_>, kv_head: usize, chunk: usize, out: &mut [f32]) {
+    if has!("avx2") {
         // SAFETY: the feature was just found.
         unsafe { attention_chunk_avx2(input, kv_head, chunk, out) }
     } else {
@@ -53,53 +69,212 @@ fn attention_chunk_avx2(input: &Input<'_>, kv_head: usize, chunk: usize, out: &m
     crate::cpu::attention::attention_chunk(input, kv_head, chunk, out);
 }
 
-pub(super) fn name() -> &'static str {
-    if std::arch::is_x86_feature_detected!("avx2") { "avx2" } else { "sse2" }
+pub(in crate::cpu) fn name() -> &'static str {
+    match (has_vnni(), has!("avx2")) {
+        (true, _) => "avx512-vnni",
+        (false, true) => "avx2",
+        (false, false) => "sse2",
+    }
 }
 
-/// To be used only in functions compiled for AVX2.
-struct Avx2;
+/// To be used only in functions compiled for AVX2, and with `VNNI` for that too.
+struct Avx2<const VNNI: bool>;
 
-#[inline(always)]
-fn load(bytes: &[i8; BLOCK]) -> __m256i {
-    // SAFETY: 32 bytes are read; the caller is compiled for AVX2.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
-}
-
-impl Dot for Avx2 {
-    type Lanes = __m256;
-    /// The bytes and their magnitudes.
-    type Weights = [__m256i; 2];
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
+    type Int = __m256i;
+    type Float = __m256;
+    type Weights = __m256i;
     // SAFETY: zeros are a value of it.
-    const ZERO: __m256 = unsafe { std::mem::zeroed() };
+    const ZERO: __m256i = unsafe { std::mem::zeroed() };
 
     #[inline(always)]
-    fn weights(bytes: &[i8; BLOCK]) -> [__m256i; 2] {
-        let weights = load(bytes);
-        // SAFETY: the caller is compiled for AVX2.
-        [weights, unsafe { _mm256_abs_epi8(weights) }]
+    fn load(words: &[u32; LANES]) -> __m256i {
+        // SAFETY: 32 bytes are read; the caller is compiled for AVX2, here and below.
+        unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn int(value: i32) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_set1_epi32(value) }
+    }
+    #[inline(always)]
+    fn add(a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn and(a: __m256i, mask: u32) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_and_si256(a, _mm256_set1_epi32(mask.cast_signed())) }
+    }
+    #[inline(always)]
+    fn or(a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_or_si256(a, b) }
+    }
+    #[inline(always)]
+    fn shl(a: __m256i, by: u32) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_sll_epi32(a, _mm_cvtsi32_si128(by.cast_signed())) }
+    }
+    #[inline(always)]
+    fn shr(a: __m256i, by: u32) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_srl_epi32(a, _mm_cvtsi32_si128(by.cast_signed())) }
+    }
+    #[inline(always)]
+    fn sar(a: __m256i, by: u32) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_sra_epi32(a, _mm_cvtsi32_si128(by.cast_signed())) }
+    }
+    #[inline(always)]
+    fn float(a: __m256i) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn bits(a: __m256i) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_castsi256_ps(a) }
+    }
+    #[inline(always)]
+    fn splat(value: f32) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_set1_ps(value) }
+    }
+    #[inline(always)]
+    fn plus(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn negate(a: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_xor_ps(a, _mm256_set1_ps(-0.0)) }
+    }
+    #[inline(always)]
+    fn store(a: __m256) -> [f32; LANES] {
+        // SAFETY: both are eight floats, lane 0 first.
+        unsafe { std::mem::transmute::<__m256, [f32; LANES]>(a) }
     }
 
+    /// VNNI takes one factor without a sign: signed bytes get 128 more.
     #[inline(always)]
-    fn add<const TWO: bool>(
-        lanes: &mut __m256,
-        [weights, magnitudes]: [__m256i; 2],
-        x: &[i8; BLOCK],
-        [low, high]: [f32; 2],
-    ) {
-        // SAFETY: the caller is compiled for AVX2.
-        unsafe {
-            // The multiplication wants one factor without a sign; two products are at most 2 * 128 * 127, which fits.
-            let pairs = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(load(x), weights));
-            let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-            let factors = if TWO { _mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low)) } else { _mm256_set1_ps(low) };
-            *lanes = _mm256_add_ps(*lanes, _mm256_mul_ps(factors, _mm256_cvtepi32_ps(fours)));
+    fn weights<const MOST: i32>(bytes: __m256i) -> __m256i {
+        match VNNI && MOST == 128 {
+            // SAFETY: as above.
+            true => unsafe { _mm256_xor_si256(bytes, _mm256_set1_epi32(0x8080_8080_u32.cast_signed())) },
+            false => bytes,
         }
     }
 
     #[inline(always)]
-    fn sum(lanes: __m256) -> f32 {
-        // SAFETY: both are eight floats, lane 0 first.
-        sum_of_eight(unsafe { std::mem::transmute::<__m256, [f32; 8]>(lanes) })
+    fn dot<const MOST: i32, const HALF: usize>(weights: &[__m256i; 4], x: &Block) -> __m256i {
+        // SAFETY: as above, and for VNNI where it is used.
+        unsafe {
+            let mut sums = if VNNI && MOST == 128 { _mm256_set1_epi32(-128 * x.sums[HALF]) } else { Self::ZERO };
+            let mut narrow = Self::ZERO;
+            // So many sums of two products fit into 16 bits.
+            let run = (i32::from(i16::MAX) / (2 * 127 * MOST)).clamp(1, 4);
+            for (at, (&w, x)) in (1..).zip(weights.iter().zip(&x.quads[4 * HALF..])) {
+                let x = _mm256_set1_epi32(x.cast_signed());
+                if VNNI {
+                    sums = _mm256_dpbusd_epi32(sums, w, x);
+                    continue;
+                }
+                // The multiplication wants one factor without a sign.
+                let pairs = match MOST {
+                    128 => _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)),
+                    _ => _mm256_maddubs_epi16(w, x),
+                };
+                narrow = _mm256_add_epi16(narrow, pairs);
+                if at % run == 0 {
+                    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(narrow, _mm256_set1_epi16(1)));
+                    narrow = Self::ZERO;
+                }
+            }
+            sums
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Block, Decode, LANES, Scalar, has, has_vnni, rows_q8_avx2, rows_q8_vnni};
+    use crate::cpu::matvec::{self, Rows};
+    use crate::plan::{BufferId, MatrixPart, Q8_WORDS};
+    use crate::weights::decode;
+
+    /// xorshift32
+    fn word(state: &mut u32) -> u32 {
+        *state ^= *state << 13;
+        *state ^= *state >> 17;
+        *state ^= *state << 5;
+        *state
+    }
+
+    /// Two halves from 2^-14 to 2, with signs.
+    fn halves(state: &mut u32) -> u32 {
+        word(state) & 0xbfff_bfff | 0x0400_0400
+    }
+
+    fn same<D: Decode>() {
+        let (rows, cols, state) = (3 * LANES + 5, 512, &mut 7);
+        let part = MatrixPart {
+            layout: D::LAYOUT,
+            quants: BufferId(0),
+            scales: BufferId(0),
+            first_row: 0,
+            rows: rows as u32,
+            cols: cols as u32,
+        };
+        let quants: Vec<u32> = (0..D::LAYOUT.quant_words_for(rows * cols)).map(|_| word(state)).collect();
+        // Of the layouts with shared scales these are bytes of the right kind too.
+        let scales: Vec<u32> = (0..D::LAYOUT.scale_words_for(rows * cols)).map(|_| halves(state)).collect();
+        let mut words = vec![0; 16 * cols / 32 * Q8_WORDS];
+        for block in words.as_chunks_mut::<Q8_WORDS>().0 {
+            decode::quantise(&std::array::from_fn(|_| word(state) as f32 / u32::MAX as f32 - 0.5), block);
+        }
+        // Bits by column.
+        let products = |count: usize, run: &dyn Fn(&Rows<'_, Block>, &mut [f32])| -> Vec<Vec<u32>> {
+            let panel = matvec::panel(&words.as_chunks().0[..count * cols / 32], count);
+            let input = Rows { part: &part, quants: &quants, scales: &scales, x: &panel, count };
+            let mut products = vec![0.0f32; rows.next_multiple_of(LANES) * count];
+            run(&input, &mut products);
+            let groups = products.chunks_exact(LANES).enumerate();
+            let of = |column| groups.clone().filter(move |(at, _)| at % count == column).flat_map(|(_, group)| group);
+            (0..count).map(|column| of(column).take(rows).map(|product| product.to_bits()).collect()).collect()
+        };
+        let expected = products(16, &|input, products| matvec::rows_q8::<D, Scalar>(input, 0, products));
+        assert!(expected.iter().flatten().all(|bits| *bits != 0), "products of something");
+        for count in [1, 2, 3, 7, 16] {
+            let found = products(count, &|input, products| matvec::rows_q8::<D, Scalar>(input, 0, products));
+            assert!(found == expected[..count], "{:?}, {count} columns", D::LAYOUT);
+            if has!("avx2") {
+                // SAFETY: the feature was just found.
+                let found = products(count, &|input, products| unsafe { rows_q8_avx2::<D>(input, 0, products) });
+                assert!(found == expected[..count], "AVX2, {:?}, {count} columns", D::LAYOUT);
+            }
+            if has_vnni() {
+                // SAFETY: the features were just found.
+                let found = products(count, &|input, products| unsafe { rows_q8_vnni::<D>(input, 0, products) });
+                assert!(found == expected[..count], "VNNI, {:?}, {count} columns", D::LAYOUT);
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits_at_any_width() {
+        same::<decode::Q4>();
+        same::<decode::Q5>();
+        same::<decode::Q8>();
+        same::<decode::Q4K>();
+        same::<decode::Q5K>();
+        same::<decode::Q6K>();
     }
 }
