@@ -1,9 +1,12 @@
 // Beside a peer, in one browser, in turn: tokens a second of foredraft and of @wllama/wllama (one thread, no GPU layers) on the
-// same GGUF and the same prompt, greedy. A tool, not a test: it needs the peer and a quiet machine.
+// same GGUF and the same prompts, greedy. Plain decoding of both on a short prompt, the reading of a long one, and foredraft's
+// default speculation beside the peer's plain decoding on a category of tests/prompts/dev.json. A tool, not a test: it needs
+// the peer and a quiet machine.
 //
 //   npm install --prefix FOLDER @wllama/wllama@3.8.1
 //   FOREDRAFT_TEST_MODELS=… node tests/browser/peers.mjs --wllama FOLDER/node_modules/@wllama/wllama
-//     [--browser chromium|firefox] [--devices cpu,gpu] [--repeats 3] [--tokens 32]
+//     [--browser chromium|firefox] [--devices cpu,gpu] [--repeats 3] [--tokens 32] [--category code-edit] [--per-category 2]
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { mounts, serve } from "../../web/scripts/serve.mjs";
 import { MODEL, launch, modelsFolder } from "./browsers.mjs";
@@ -15,6 +18,8 @@ const { values } = parseArgs({
     devices: { type: "string", default: "cpu,gpu" },
     repeats: { type: "string", default: "3" },
     tokens: { type: "string", default: "32" },
+    category: { type: "string", default: "code-edit" },
+    "per-category": { type: "string", default: "2" },
   },
 });
 if (!values.wllama) throw new Error("--wllama is missing: the folder of the installed package @wllama/wllama");
@@ -22,39 +27,47 @@ if (!values.wllama) throw new Error("--wllama is missing: the folder of the inst
 const SHORT = "Write a short story about a lighthouse keeper who finds a message in a bottle.";
 const LONG = `Repeat this text: ${"The quick brown fox jumps over the lazy dog and runs far away. ".repeat(26)}`;
 
-/** In the page: loads each, then asks each in turn, and gives tokens a second of prompt and answer. */
-async function race({ model, devices, repeats, tokens, short, long }) {
+/** In the page: loads each, then asks each in turn, and gives tokens a second of prompt, answer and answers of the suite. */
+async function race({ model, devices, repeats, tokens, short, long, suite }) {
   const runners = {};
   const { Wllama } = await import("/wllama/esm/index.js");
   const wllama = new Wllama({ default: "/wllama/esm/wasm/wllama.wasm" }, { suppressNativeLog: true });
   await wllama.loadModelFromUrl(model, { n_ctx: 2048, n_threads: 1, n_gpu_layers: 0, useCache: false });
-  const ask = (prompt) => ({ messages: [{ role: "user", content: prompt }], temperature: 0, max_tokens: tokens });
+  const ask = (prompt) => ({ messages: [{ role: "user", content: prompt }], max_tokens: tokens });
   const rate = (count, ms) => (count / ms) * 1000;
-  runners["wllama"] = async (prompt) => {
-    const { timings } = await wllama.createChatCompletion({ ...ask(prompt), cache_prompt: false });
-    return { prefill: timings.prompt_per_second, decode: timings.predicted_per_second, prompt: timings.prompt_n };
+  runners["wllama"] = async (request) => {
+    const { timings } = await wllama.createChatCompletion({ ...request, temperature: 0, cache_prompt: false });
+    const { predicted_n: written, predicted_ms: decode_ms } = timings;
+    const { prompt_per_second: prefill, predicted_per_second: decode, prompt_n: prompt } = timings;
+    return { prefill, decode, prompt, written, decode_ms };
   };
   const { Engine } = await import("/pkg/index.js");
   const engines = [];
   for (const device of devices) {
     const engine = await Engine.load({ model, device, context: 2048 });
     engines.push(engine);
-    runners[`foredraft ${device}`] = async (prompt, fresh) => {
-      // A prompt of its own makes the cache hold nothing of the next one.
-      if (fresh) await engine.completions.create({ prompt: "x", max_tokens: 1, speculation: "off" });
-      const { usage, timings } = await engine.chat.completions.create({ ...ask(prompt), speculation: "off" });
+    runners[`foredraft ${device}`] = async (request, speculation) => {
+      // Nothing learned from the answer before, and a prompt of its own, which leaves nothing of the next one in the cache.
+      await engine.forget();
+      await engine.completions.create({ prompt: "x", max_tokens: 1, speculation: "off" });
+      const { usage, timings } = await engine.chat.completions.create({ ...request, temperature: 0, speculation });
       const read = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens;
-      return { prefill: rate(read, timings.prefill_ms), decode: timings.tokens_per_second, prompt: usage.prompt_tokens };
+      const { prefill_ms, decode_ms, tokens_per_second: decode } = timings;
+      return { prefill: rate(read, prefill_ms), decode, prompt: usage.prompt_tokens, written: usage.completion_tokens, decode_ms };
     };
   }
   const found = {};
   for (let turn = 0; turn <= repeats; turn++) {
     for (const [name, run] of Object.entries(runners)) {
-      const [answer, read] = [await run(short, true), name.endsWith("gpu") ? undefined : await run(long, true)];
+      const [answer, read] = [await run(ask(short), "off"), name.endsWith("gpu") ? undefined : await run(ask(long), "off")];
       if (turn === 0) continue; // the first warms up
-      const row = (found[name] ??= { decode: [], prefill: [], prompt: read?.prompt });
+      const row = (found[name] ??= { decode: [], prefill: [], suite: [], prompt: read?.prompt });
       row.decode.push(answer.decode);
       if (read) row.prefill.push(read.prefill);
+      const answers = [];
+      for (const { messages, max_tokens } of suite) answers.push(await run({ messages, max_tokens }, "auto"));
+      const total = (key) => answers.reduce((sum, answer) => sum + answer[key], 0);
+      row.suite.push(rate(total("written"), total("decode_ms")));
     }
   }
   await wllama.exit();
@@ -76,13 +89,19 @@ try {
   page.on("console", (message) => message.type() === "error" && console.error(message.text()));
   await page.goto(`${server.origin}/blank`);
   const settings = { devices: values.devices.split(","), repeats: Number(values.repeats), tokens: Number(values.tokens) };
-  const { found, devices } = await page.evaluate(race, { ...settings, model: `/models/${MODEL}`, short: SHORT, long: LONG });
+  const prompts = JSON.parse(readFileSync(new URL("../prompts/dev.json", import.meta.url), "utf8")).prompts;
+  const suite = prompts.filter(({ category }) => category === values.category).slice(0, Number(values["per-category"]));
+  const asked = { ...settings, model: `/models/${MODEL}`, short: SHORT, long: LONG, suite };
+  const { found, devices } = await page.evaluate(race, asked);
   console.log(`${await browser.version()}; ${devices.map(({ kind, name }) => `${kind}: ${name}`).join("; ")}`);
-  const peer = { decode: median(found["wllama"].decode), prefill: median(found["wllama"].prefill) };
-  for (const [name, { decode, prefill, prompt }] of Object.entries(found)) {
+  const { wllama } = found;
+  const peer = { decode: median(wllama.decode), prefill: median(wllama.prefill), suite: median(wllama.suite) };
+  for (const [name, { decode, prefill, suite, prompt }] of Object.entries(found)) {
     const ratio = (all, by) => `${median(all).toFixed(1)} (${Math.min(...all).toFixed(1)} to ${Math.max(...all).toFixed(1)}), ${(median(all) / by).toFixed(2)} of wllama`;
     console.log(`${name}: decode ${ratio(decode, peer.decode)}`);
     if (prefill.length > 0) console.log(`${name}: prefill of ${prompt} tokens ${ratio(prefill, peer.prefill)}`);
+    const how = name === "wllama" ? "plain" : "with speculation";
+    console.log(`${name}: ${values.category}, ${how}, ${ratio(suite, peer.suite)}`);
   }
 } finally {
   await browser.close();
