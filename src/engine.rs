@@ -16,6 +16,7 @@ use crate::speculate::drafters::suffix_store::{STORE_TOKENS, fingerprint};
 use crate::speculate::measure::measure;
 use crate::speculate::memory::Memory;
 use crate::store::ByteSource;
+use crate::text::grammar::{Grammar, Grammars, grammars};
 use crate::text::template::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
 use crate::weights::format::Layout;
@@ -108,6 +109,8 @@ pub(crate) struct Core {
     pub(crate) memory: Memory,
     /// The corpus that was used last, as text and tokens: most requests bring the same.
     pub(crate) corpus: RefCell<Option<(String, Rc<[u32]>)>>,
+    /// Matchers of schemas, once a request has had one.
+    pub(crate) grammars: RefCell<Option<Rc<dyn Grammars>>>,
     /// A generation is running: there is one KV cache.
     pub(crate) busy: Cell<bool>,
 }
@@ -135,6 +138,16 @@ impl Core {
         let model = Rc::new(self.target.exit_after(layers, self.executor()).await?);
         *self.exit.borrow_mut() = Some((layers, Rc::clone(&model)));
         Ok(Some(model))
+    }
+
+    /// A matcher of a JSON schema.
+    pub(crate) fn grammar(&self, schema: &serde_json::Value) -> Result<Box<dyn Grammar>> {
+        let mut held = self.grammars.borrow_mut();
+        let known = match held.take() {
+            Some(known) => known,
+            None => grammars(&self.tokenizer)?,
+        };
+        held.insert(known).grammar(&schema.to_string())
     }
 
     /// Tokens of the configured corpus.
@@ -201,6 +214,7 @@ impl Engine {
             cost: Rc::new(RefCell::new(cost)),
             memory,
             corpus: RefCell::default(),
+            grammars: RefCell::default(),
             busy: Cell::new(false),
         };
         Ok(Engine { core: Rc::new(core) })
@@ -245,6 +259,12 @@ impl Engine {
     /// How matrices are cut on the GPU, to be given to the next load ([`LoadOptions::known_cuts`]); `None` on a CPU.
     pub fn known_cuts(&self) -> Option<KnownCuts> {
         self.gpu().map(GpuExecutor::known_cuts)
+    }
+
+    /// Takes what makes matchers of schemas, where it is not linked in.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn set_grammars(&self, grammars: Rc<dyn Grammars>) {
+        *self.core.grammars.borrow_mut() = Some(grammars);
     }
 
     /// The tokenizer of the target.

@@ -141,6 +141,14 @@ pub enum Error {
         /// What is wrong, with the line where known.
         reason: String,
     },
+    /// The JSON schema of an answer is none, says what cannot be kept, or takes more than it may.
+    #[error(
+        "the JSON schema cannot be used: {reason}; leave out or simplify what it names (json_object asks for any object)"
+    )]
+    Schema {
+        /// What is wrong.
+        reason: String,
+    },
     /// There is nothing to continue.
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,
@@ -273,6 +281,7 @@ impl Error {
             Error::TensorShape { .. } => "tensor_shape",
             Error::Tokenizer { .. } => "tokenizer",
             Error::Template { .. } => "template",
+            Error::Schema { .. } => "schema",
             Error::EmptyPrompt => "empty_prompt",
             Error::PromptTooLong { .. } => "prompt_too_long",
             Error::BadOption { .. } => "bad_option",

@@ -13,7 +13,7 @@ use crate::speculate::methods::Setup;
 use crate::speculate::outcome::RoundOutcome;
 use crate::speculate::target::ModelTarget;
 use crate::speculate::tree::NodeId;
-use crate::speculate::{SpeculationConfig, Speculator};
+use crate::speculate::{Constraint, SpeculationConfig, Speculator};
 use crate::store::LocalFuture;
 use crate::summary::{
     Chunk, CompletionTokensDetails, Event, FinishReason, Likelihood, Logprob, PromptTokensDetails, RejectedPiece,
@@ -58,6 +58,8 @@ pub struct Request {
     pub prompt: Prompt,
     /// OpenAI's `tools`, for the chat template.
     pub tools: Option<serde_json::Value>,
+    /// A JSON schema that the answer has to keep to: it is JSON on one line, and ends where the schema does.
+    pub schema: Option<serde_json::Value>,
     /// Where messages do not fit.
     pub context_overflow: ContextOverflow,
     /// Tells how likely each token was, and this many of the likeliest at its place, at most [`TOP`].
@@ -78,6 +80,7 @@ impl Request {
         Request {
             prompt,
             tools: None,
+            schema: None,
             context_overflow: ContextOverflow::Error,
             logprobs: None,
             max_tokens: None,
@@ -247,12 +250,17 @@ impl Running {
             exit: exit.as_ref(),
             corpus: corpus.as_deref(),
             memory: Some(&core.memory),
+            schema: request.schema.is_some(),
             boundary: Some(&boundary),
             ..Setup::new(config)
         };
         let mut speculator = config.speculator(setup)?.with_cost(Rc::clone(&core.cost));
         if let Some(top) = request.logprobs {
             speculator = with_logprobs(speculator, top, request.sampling.temperature)?;
+        }
+        if let Some(schema) = &request.schema {
+            own_samples(&speculator, "response_format", request.sampling.temperature)?;
+            speculator = speculator.with_constraint(constraint(&core, schema)?);
         }
         let context = core.target.context;
         let (tokens, dropped_messages) = fitting_tokens(&core, &request, context)?;
@@ -326,7 +334,9 @@ impl Running {
         let outcome = self.speculator.round(&target, &self.tokens, &self.sampling, left).await?;
         self.first_token_ms.get_or_insert_with(runtime::now_ms);
         let mut chunk = Chunk { rejected: rejected(&outcome, &self.speculator, &core), ..Chunk::default() };
-        for Emitted { token, source, accepted, stats } in emitted(&outcome, &self.speculator) {
+        let ended = self.speculator.constraint().is_some_and(Constraint::ended);
+        let mut emitted = emitted(&outcome, &self.speculator).into_iter().peekable();
+        while let Some(Emitted { token, source, accepted, stats }) = emitted.next() {
             if core.tokenizer.is_end(token) {
                 self.end_token = Some(token);
                 return Ok(self.end(FinishReason::Stop, chunk, events));
@@ -337,7 +347,7 @@ impl Running {
             let logprob = self.logprobs.zip(stats).map(|(top, stats)| logprob(&core, token, stats, top));
             chunk.tokens.push(TokenPiece { id: token, text: pushed.emit.clone(), source, accepted, logprob });
             chunk.text.push_str(&pushed.emit);
-            if pushed.stopped {
+            if pushed.stopped || ended && emitted.peek().is_none() {
                 return Ok(self.end(FinishReason::Stop, chunk, events));
             }
             if self.tokens.len() - self.prompt_tokens == self.max_tokens {
@@ -392,6 +402,7 @@ impl Running {
                 counters.maps - self.counters.maps,
             ),
             dropped_messages: self.dropped_messages,
+            redrawn_tokens: self.speculator.constraint().map_or(0, Constraint::redrawn),
             system_fingerprint: core.executor().fingerprint(),
             text: std::mem::take(&mut self.text),
             tokens,
@@ -429,23 +440,39 @@ fn emitted<'a>(outcome: &'a RoundOutcome, speculator: &Speculator) -> Vec<Emitte
     drafted.chain(std::iter::once(next)).collect()
 }
 
+/// A schema that an answer keeps to from its first token on.
+fn constraint(core: &Rc<Core>, schema: &serde_json::Value) -> Result<Constraint> {
+    let texts = Rc::clone(core);
+    let tokenize = move |bytes: &[u8]| {
+        // What is forced may end within a character.
+        let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        texts.tokenizer.encode_continuation(text)
+    };
+    Ok(Constraint::new(core.grammar(schema)?, Rc::new(tokenize), core.tokenizer.end_tokens().to_vec()))
+}
+
+/// Refuses rules whose tokens are not the target's own samples, for what speaks of those.
+fn own_samples(speculator: &Speculator, name: &str, temperature: f32) -> Result<()> {
+    match speculator.exactness() {
+        Exactness::SameTokens => Ok(()),
+        Exactness::GreedyOnly if temperature == 0.0 => Ok(()),
+        other => Err(Error::BadOption {
+            name: name.to_owned(),
+            found: format!("asked for with an acceptance rule that is {}", other.name()),
+            expected: "accept=match, whose tokens are the target's own samples".to_owned(),
+        }),
+    }
+}
+
 /// A speculator that brings back what logprobs are made of. A row tells the likelihood of its own sample, so only rules
 /// whose tokens are the target's samples can have them.
 fn with_logprobs(speculator: Speculator, top: usize, temperature: f32) -> Result<Speculator> {
-    let bad =
-        |name: &str, found: String, expected: String| Err(Error::BadOption { name: name.to_owned(), found, expected });
     if top > TOP {
-        return bad("top_logprobs", top.to_string(), format!("0 to {TOP}"));
+        let (name, found, expected) = ("top_logprobs".to_owned(), top.to_string(), format!("0 to {TOP}"));
+        return Err(Error::BadOption { name, found, expected });
     }
-    match speculator.exactness() {
-        Exactness::SameTokens => Ok(speculator.with_stats()),
-        Exactness::GreedyOnly if temperature == 0.0 => Ok(speculator.with_stats()),
-        other => bad(
-            "logprobs",
-            format!("asked for with an acceptance rule that is {}", other.name()),
-            "accept=match, whose tokens are the target's own samples".to_owned(),
-        ),
-    }
+    own_samples(&speculator, "logprobs", temperature)?;
+    Ok(speculator.with_stats())
 }
 
 fn logprob(core: &Core, token: u32, stats: &RowStats, top: usize) -> Logprob {

@@ -113,6 +113,8 @@ pub struct Summary {
     pub speculation: SpeculationSummary,
     /// Messages that the sliding context left out.
     pub dropped_messages: usize,
+    /// Tokens that were sampled anew among those that the schema allows, as it did not allow the first sample; 0 without one.
+    pub redrawn_tokens: u64,
     /// What decides the bits, as far as this program can tell: build, device, driver, arithmetic, geometry.
     pub system_fingerprint: String,
 }

@@ -1,6 +1,8 @@
 //! The wasm-bindgen surface, for `web/src/host.ts` in a dedicated worker. Options, events and reports cross as JSON, in the
 //! shapes of the command line's `--json`; exports take `&self` and hold no borrow across an await.
 
+mod grammar;
+
 use crate::bench::{self, Arm, Suite};
 use crate::device::DeviceChoice;
 use crate::engine::{self, LoadOptions};
@@ -16,6 +18,7 @@ use crate::speculate::SpeculationConfig;
 use crate::speculate::drafters::suffix_store::STORE_TOKENS;
 use crate::store::web::{JsByteSource, JsSource};
 use crate::store::{ByteSource, hex};
+use grammar::JsVocabulary;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::Digest;
@@ -71,6 +74,7 @@ struct WebRequest {
     messages: Option<serde_json::Value>,
     prompt: Option<String>,
     tools: Option<serde_json::Value>,
+    schema: Option<serde_json::Value>,
     #[serde(default)]
     context_overflow: ContextOverflow,
     logprobs: Option<usize>,
@@ -240,6 +244,7 @@ impl Engine {
         let generation = self.0.generate(Request {
             prompt,
             tools: request.tools,
+            schema: request.schema,
             context_overflow: request.context_overflow,
             logprobs: request.logprobs,
             max_tokens: request.max_tokens,
@@ -248,6 +253,41 @@ impl Engine {
             speculation: request.speculation,
         });
         Ok(Generation { cancel: generation.cancel_handle(), generation: Rc::new(RefCell::new(Some(generation))) })
+    }
+}
+
+/// What matchers of JSON schemas are made from; requests with a schema need one to be set before.
+#[wasm_bindgen]
+impl Engine {
+    /// The bytes of all tokens, one after the other.
+    #[wasm_bindgen(js_name = tokenBytes)]
+    pub fn token_bytes(&self) -> Vec<u8> {
+        self.tokens().flatten().copied().collect()
+    }
+
+    /// How many bytes each token has.
+    #[wasm_bindgen(js_name = tokenLengths)]
+    pub fn token_lengths(&self) -> Vec<u32> {
+        self.tokens().map(|bytes| bytes.len() as u32).collect()
+    }
+
+    /// The tokens that end a text.
+    #[wasm_bindgen(js_name = endTokens)]
+    pub fn end_tokens(&self) -> Vec<u32> {
+        self.0.tokenizer().end_tokens().to_vec()
+    }
+
+    /// Takes what makes matchers of schemas, in place of what it had.
+    #[wasm_bindgen(js_name = setVocabulary)]
+    pub fn set_vocabulary(&self, vocabulary: JsVocabulary) {
+        self.0.set_grammars(Rc::new(vocabulary));
+    }
+}
+
+impl Engine {
+    fn tokens(&self) -> impl Iterator<Item = &[u8]> {
+        let tokenizer = self.0.tokenizer();
+        (0..tokenizer.vocabulary() as u32).map(|id| tokenizer.token_bytes(id))
     }
 }
 

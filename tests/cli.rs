@@ -297,6 +297,20 @@ fn errors_are_typed_and_fail() {
     assert_eq!(code(&[&run[..], &["--temperature", "-1"]].concat()), "bad_option");
     assert_eq!(code(&[&run[..], &["--speculation", "drafter=psychic"]].concat()), "bad_option");
     assert_eq!(code(&[&run[..], &["--speculation", "drafter=model"]].concat()), "bad_option");
+    assert_eq!(code(&[&run[..], &["--json-schema", broken.path()]].concat()), "bad_option");
+    let schema = File::new("errors.json", br#"{ "type": "strong" }"#);
+    assert_eq!(code(&[&run[..], &["--json-schema", schema.path()]].concat()), "schema");
+}
+
+#[test]
+fn generate_keeps_to_a_schema() {
+    let model = File::new("schema.gguf", &gguf::tiny_llama());
+    let schema = File::new("schema.json", br#"{ "enum": ["yes", "no"] }"#);
+    let args = ["generate", "hi", "--device", "cpu", "--json", "--model", model.path(), "--json-schema", schema.path()];
+    let value = json(&foredraft(&args));
+    assert!(["\"yes\"", "\"no\""].contains(&value["text"].as_str().expect("a text")), "{value:#}");
+    assert_eq!(value["finish_reason"], "stop");
+    assert!(value["redrawn_tokens"].as_u64().expect("a count") > 0, "{value:#}");
 }
 
 /// No driver is found where the loader is told of none.

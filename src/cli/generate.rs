@@ -40,6 +40,9 @@ pub(super) struct Generate {
     /// Tokens of context.
     #[arg(long)]
     context: Option<usize>,
+    /// The answer keeps to the JSON schema in this file.
+    #[arg(long)]
+    json_schema: Option<PathBuf>,
     /// off, auto, or KEY=VALUE,… (drafter=ngram+model, num_speculative_tokens=4, …).
     #[arg(long, default_value = "auto")]
     speculation: String,
@@ -77,6 +80,10 @@ pub(super) async fn generate(args: Generate) -> Result<()> {
     request.max_tokens = args.max_tokens;
     request.stop = args.stop;
     request.sampling = sampling;
+    request.schema = match &args.json_schema {
+        Some(path) => Some(read_json(path, "json-schema", "a JSON schema")?),
+        None => None,
+    };
     let mut generation = engine.generate(request);
     while let Some(event) = generation.next().await {
         match event? {

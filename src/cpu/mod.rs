@@ -20,6 +20,7 @@ mod sample;
 mod simd;
 
 pub use buffers::Buffers;
+pub(crate) use sample::draw;
 
 use crate::error::{Error, Result};
 use crate::plan::{

@@ -51,7 +51,7 @@ fn process(logits: &mut [f32], bias: &[u32], recent: &[u32], params: &Params) {
 }
 
 /// Truncation, noise and argmax; ties go to the lowest id.
-fn draw(logits: &[f32], position: u32, params: &Params) -> u32 {
+pub(crate) fn draw(logits: &[f32], position: u32, params: &Params) -> u32 {
     if params.temperature <= 0.0 {
         return first_largest(logits);
     }

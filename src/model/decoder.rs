@@ -217,6 +217,13 @@ impl Model {
         let words = executor.read(self.logits, 0, columns * self.config.vocabulary).await?;
         Ok(words.into_iter().map(f32::from_bits).collect())
     }
+
+    /// One of these rows, (vocabulary): a submit and a map.
+    pub async fn row(&self, executor: &dyn Executor, column: usize) -> Result<Vec<f32>> {
+        let size = self.config.vocabulary;
+        let words = executor.read(self.logits, column * size, size).await?;
+        Ok(words.into_iter().map(f32::from_bits).collect())
+    }
 }
 
 /// A plan for each column bucket.

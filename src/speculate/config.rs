@@ -95,6 +95,9 @@ impl SpeculationConfig {
     pub fn speculator(&self, setup: Setup<'_>) -> Result<Speculator> {
         let setup = Setup { config: self, ..setup };
         let mut names = self.drafters(setup.draft.is_some())?;
+        if setup.schema && self.drafter.is_none() {
+            names.insert(0, "grammar".to_owned());
+        }
         if self.num_speculative_tokens == Some(0) {
             names.clear();
         }

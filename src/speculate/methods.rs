@@ -22,6 +22,7 @@ pub static METHODS: &[&Method] = &[
     &drafters::recycling::METHOD,
     &drafters::hierarchy::METHOD,
     &drafters::corpus::METHOD,
+    &drafters::grammar::METHOD,
     &drafters::jacobi::METHOD,
     &drafters::reuse::METHOD,
     &drafters::model::METHOD,
@@ -208,6 +209,8 @@ pub struct Setup<'a> {
     pub corpus: Option<&'a [u32]>,
     /// What requests share; without it nothing outlives a request.
     pub memory: Option<&'a Memory>,
+    /// Whether the request has a JSON schema.
+    pub schema: bool,
     /// Whether a token ends a fragment of code or prose, if the tokenizer is known.
     pub boundary: Option<&'a Rc<dyn Fn(u32) -> bool>>,
 }
@@ -215,7 +218,16 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// Nothing is loaded.
     pub fn new(config: &'a SpeculationConfig) -> Setup<'a> {
-        Setup { config, inner: None, draft: None, exit: None, corpus: None, memory: None, boundary: None }
+        Setup {
+            config,
+            inner: None,
+            draft: None,
+            exit: None,
+            corpus: None,
+            memory: None,
+            schema: false,
+            boundary: None,
+        }
     }
 
     /// The index of the corpus, if there is one.

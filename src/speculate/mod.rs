@@ -12,6 +12,7 @@
 pub mod accept;
 pub mod chance;
 pub mod config;
+pub mod constraint;
 pub mod contract;
 pub mod cost;
 pub mod drafters;
@@ -29,4 +30,5 @@ pub mod target;
 pub mod tree;
 
 pub use config::SpeculationConfig;
+pub use constraint::Constraint;
 pub use round::Speculator;

@@ -2,6 +2,7 @@
 
 use super::accept::{AcceptanceRule, Exactness, Match, ProposalKind};
 use super::chance::{Chance, KeyedChance};
+use super::constraint::{Constraint, Rows};
 use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, Drafter, DrafterId, Expansion, InnerDraft};
 use super::length::{Fixed, LengthPolicy, Signals};
@@ -48,6 +49,7 @@ impl Parts {
 pub struct Speculator {
     parts: Parts,
     needs: Needs,
+    constraint: Option<Constraint>,
     infos: Vec<DrafterInfo>,
     /// Costs of this device; shared by the requests of an engine.
     pub cost: Rc<RefCell<CostModel>>,
@@ -77,7 +79,7 @@ impl Speculator {
             on_device: drafter.on_device(),
         });
         let infos = infos.collect();
-        Speculator { parts, needs, infos, cost: Rc::default(), totals: Totals::default(), reason }
+        Speculator { parts, needs, constraint: None, infos, cost: Rc::default(), totals: Totals::default(), reason }
     }
 
     /// Shares the costs that others measured on this device.
@@ -89,6 +91,17 @@ impl Speculator {
     pub fn with_stats(mut self) -> Speculator {
         self.needs.stats = true;
         self
+    }
+
+    /// Keeps to a grammar. Its rule must give the target's own samples: the walk through the tree is that of `match`.
+    pub fn with_constraint(mut self, constraint: Constraint) -> Speculator {
+        self.constraint = Some(constraint);
+        self
+    }
+
+    /// The grammar it keeps to, and how far that is.
+    pub fn constraint(&self) -> Option<&Constraint> {
+        self.constraint.as_ref()
     }
 
     /// Puts another length policy in place of its own, which it may ask: for replays that know more.
@@ -167,10 +180,15 @@ impl Speculator {
         let start_ms = target.now_ms();
         // A draft beyond the last wanted token is lost work; one beyond the cache has no slot. Whole rows come back from one
         // pass only.
-        let widest = if self.needs.p { MAX_COLUMNS } else { MAX_NODES };
+        let widest = if self.needs.p || self.constraint.is_some() { MAX_COLUMNS } else { MAX_NODES };
         let room = (max_new - 1).min(widest - 1).min(target.room(tokens.len()));
         let draws = if self.needs.q { self.parts.rule.draws() } else { ProposalKind::Deterministic };
-        let context = DraftContext { tokens, sampling, draws, chance };
+        let active = self.active();
+        let forced = match &mut self.constraint {
+            Some(constraint) if room > 0 && active => constraint.forced()?,
+            _ => Vec::new(),
+        };
+        let context = DraftContext { tokens, sampling, draws, chance, forced: &forced };
         let Drafted { mut tree, inner, steps } = self.draft(target, &context, room, max_new).await?;
         let drafted_ms = target.now_ms();
         let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
@@ -179,8 +197,14 @@ impl Speculator {
         for (index, &token) in verified.drafted.iter().enumerate() {
             tree.set_token(NodeId(index as u16 + 1), token);
         }
-        let rows = verified.rows;
-        let verdict = self.parts.rule.verify(&tree, &rows, &mut *chance.borrow_mut());
+        let mut rows = verified.rows;
+        let verdict = match &mut self.constraint {
+            Some(constraint) => {
+                let of = Rows { target, tree: &tree, context_len: tokens.len(), sampling };
+                constraint.walk(&of, &mut rows).await?
+            }
+            None => self.parts.rule.verify(&tree, &rows, &mut *chance.borrow_mut()),
+        };
         let timing = RoundTiming {
             draft_ms: drafted_ms - start_ms,
             verify_ms: target.now_ms() - drafted_ms,

@@ -3,7 +3,7 @@
 use super::drafters::{DraftPass, InnerDraft};
 use super::outcome::{Needs, Row};
 use super::tree::{NodeId, TokenTree};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::plan::{Executor, MAX_COLUMNS, MAX_NODES, ROW_STATS_WORDS, RowStats, Submission};
 use crate::runtime;
@@ -42,6 +42,10 @@ pub trait Target {
     fn verify<'a>(&'a self, job: Job<'a>) -> LocalFuture<'a, Result<Verified>>;
     /// Runs a pass of a draft model: the words it wanted read, and logits.
     fn draft<'a>(&'a self, pass: DraftPass) -> LocalFuture<'a, Result<(Vec<u32>, Vec<f32>)>>;
+    /// The row of a node of the tree that was verified last, as step 3 of [`crate::sampling`] left it; of a tree of one pass.
+    fn logits(&self, _: NodeId) -> LocalFuture<'_, Result<Vec<f32>>> {
+        Box::pin(async { Err(Error::Gpu { reason: "this target keeps no rows".to_owned() }) })
+    }
     /// The root and the accepted path are committed; the rest of the tree is void.
     fn commit(&self, tokens: &[u32], tree: &TokenTree, path: &[NodeId]);
     /// Its clock, in milliseconds.
@@ -126,6 +130,10 @@ impl Target for ModelTarget<'_> {
             };
             Ok((words, logits.into_iter().map(f32::from_bits).collect()))
         })
+    }
+
+    fn logits(&self, node: NodeId) -> LocalFuture<'_, Result<Vec<f32>>> {
+        Box::pin(self.model.row(self.executor, node.index()))
     }
 
     fn commit(&self, tokens: &[u32], tree: &TokenTree, path: &[NodeId]) {

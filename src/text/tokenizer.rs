@@ -65,6 +65,13 @@ impl Tokenizer {
         Ok(tokens)
     }
 
+    /// The tokens of `text` where it goes on after another: no text becomes a control token, and no space is put before it.
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
+        let mut tokens = Vec::with_capacity(text.len() / 3 + 1);
+        self.encode_plain(text, false, &mut tokens)?;
+        Ok(tokens)
+    }
+
     /// Tokens of a stretch without special tokens; `at_start` of the text or right after a special token.
     fn encode_plain(&self, text: &str, at_start: bool, tokens: &mut Vec<u32>) -> Result<()> {
         if text.is_empty() {

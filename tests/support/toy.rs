@@ -130,7 +130,7 @@ impl TableDrafter {
             beams.into_iter().skip(mine).map(|token| (token, Proposal::Deterministic)).collect()
         } else {
             let DraftContext { tokens, sampling, chance, .. } = *context;
-            draw(&DraftContext { tokens, sampling, draws, chance }, tree, ask, leaf, q)
+            draw(&DraftContext { tokens, sampling, draws, chance, forced: &[] }, tree, ask, leaf, q)
         };
         let candidate = |(token, proposal): (u32, Proposal)| {
             let logq = q[token as usize].ln() as f32;

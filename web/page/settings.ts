@@ -40,7 +40,7 @@ const EXACTNESS: Readonly<Record<string, string>> = {
 };
 
 /** Drafters that need nothing which this page cannot give. */
-const drafters = ofKind("drafter").filter(({ value }) => !["corpus", "reuse", "self"].includes(value));
+const drafters = ofKind("drafter").filter(({ value }) => !["corpus", "grammar", "reuse", "self"].includes(value));
 
 export const FIELDS = {
   guessing: {

@@ -8,6 +8,7 @@ export type DrafterName =
   | "recycling"
   | "hierarchy"
   | "corpus"
+  | "grammar"
   | "jacobi"
   | "reuse"
   | "model"

@@ -63,7 +63,7 @@ mod tests {
         let chance = RefCell::new(KeyedChance::new(1, 0));
         let sampling = SamplingParams::default();
         let draws = ProposalKind::SampledWor;
-        let context = DraftContext { tokens: &[0], sampling: &sampling, draws, chance: &chance };
+        let context = DraftContext { tokens: &[0], sampling: &sampling, draws, chance: &chance, forced: &[] };
         let q: Distribution = Rc::from([0.25, 0.25, 0.0, 0.5]);
         let mut tree = TokenTree::new(0);
         let ask = Ask { leaves: &[NodeId::ROOT], width: 1, me: DrafterId(1) };

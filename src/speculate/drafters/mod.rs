@@ -3,6 +3,7 @@
 pub mod automaton;
 pub mod corpus;
 pub mod draws;
+pub mod grammar;
 pub mod hierarchy;
 pub mod jacobi;
 pub mod model;
@@ -44,6 +45,8 @@ pub struct DraftContext<'a> {
     pub draws: ProposalKind,
     /// For drafters that sample on the host.
     pub chance: &'a RefCell<dyn Chance + 'a>,
+    /// What the request's grammar leaves no choice about, after the committed tokens.
+    pub forced: &'a [u32],
 }
 
 impl DraftContext<'_> {
@@ -205,7 +208,8 @@ pub(crate) mod testing {
     /// What is below the end of a path of drafted tokens, after a round has begun.
     pub(crate) fn with<T>(tokens: &[u32], look: impl FnOnce(&DraftContext<'_>) -> T) -> T {
         let (sampling, chance) = (SamplingParams::default(), RefCell::new(KeyedChance::new(0, 0)));
-        look(&DraftContext { tokens, sampling: &sampling, draws: ProposalKind::Deterministic, chance: &chance })
+        let draws = ProposalKind::Deterministic;
+        look(&DraftContext { tokens, sampling: &sampling, draws, chance: &chance, forced: &[] })
     }
 
     fn ready(expansion: Result<Expansion>) -> Vec<Candidate> {

@@ -61,7 +61,7 @@ impl Nested {
         // Point masses: nothing is drawn here.
         let chance = RefCell::new(KeyedChance::new(0, 0));
         let (sampling, draws) = (context.sampling, ProposalKind::Deterministic);
-        let context = DraftContext { tokens: &tokens, sampling, draws, chance: &chance };
+        let context = DraftContext { tokens: &tokens, sampling, draws, chance: &chance, forced: &[] };
         self.inner.begin(&context);
         let mut chain = TokenTree::new(tokens[tokens.len() - 1]);
         let mut at = NodeId::ROOT;
