@@ -50,6 +50,10 @@ export async function load(): Promise<Engine> {
   };
   // @ts-expect-error no such device
   await Engine.load({ model: "/model.gguf", device: "npu" });
+  // @ts-expect-error no such option
+  await Engine.load({ model: "/model.gguf", contxt: 4096 });
+  // @ts-expect-error nor there
+  await OwnEngine.load({ model: { url: "/model.gguf", sha: "00" } });
   // @ts-expect-error a model is needed
   await Engine.load({});
   // @ts-expect-error engines are loaded, not made

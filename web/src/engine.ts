@@ -27,7 +27,7 @@ import type {
   WirePiece,
 } from "./protocol.js";
 import type { Probe, ProbeOptions } from "./probe.js";
-import { chatArgs, number, refused, textArgs } from "./request.js";
+import { chatArgs, known, number, refused, textArgs } from "./request.js";
 import { chatShape, textShape, type AnswerHead, type Shape } from "./shapes.js";
 import type { Speculation } from "./speculation.js";
 import type { StorageMode, StorageOutcome } from "./storage/model.js";
@@ -334,7 +334,9 @@ async function once<T>(
   }
 }
 
-function probeArgs({ model, draftModel, device = "auto", arithmetic, context }: ProbeOptions): ProbeArgs {
+function probeArgs(options: ProbeOptions): ProbeArgs {
+  known(options, Object.keys(PROBE));
+  const { model, draftModel, device = "auto", arithmetic, context } = options;
   const args: ProbeArgs = { device };
   if (model !== undefined) args.model = modelRef(model, "model").ref;
   if (draftModel !== undefined) args.draftModel = modelRef(draftModel, "draftModel").ref;
@@ -356,6 +358,29 @@ function randomId(): string {
 /** Bytes to remember where the page does not say how many, and the bounds of what it may say. */
 const REMEMBER_BYTES = { usual: 1 << 20, least: 1 << 10, most: 4 << 20 };
 
+/** Every option by name: one that is missing here would not compile. */
+const LOAD: Record<keyof LoadOptions, true> = {
+  model: true,
+  draftModel: true,
+  speculation: true,
+  device: true,
+  arithmetic: true,
+  context: true,
+  remember: true,
+  storage: true,
+  onProgress: true,
+  signal: true,
+  assets: true,
+};
+const PROBE: Record<keyof ProbeOptions, true> = {
+  model: true,
+  draftModel: true,
+  device: true,
+  arithmetic: true,
+  context: true,
+  signal: true,
+};
+
 /** The options of a load as a message; the models that go with it are added to `models`. */
 function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
   const send = (model: ModelSource, option: string) => {
@@ -364,8 +389,11 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
     return sent.ref;
   };
   const { device = "auto", storage = "auto" } = options;
-  if (!["auto", "require", "off"].includes(storage)) throw refused("storage", storage, '"auto", "require" or "off"');
   const args: LoadArgs = { model: send(options.model, "model"), device, storage };
+  known(options, Object.keys(LOAD));
+  if (options.assets) known(options.assets, ["worker", "wasm"], "assets.");
+  if (typeof options.remember === "object") known(options.remember, ["bytes"], "remember.");
+  if (!["auto", "require", "off"].includes(storage)) throw refused("storage", storage, '"auto", "require" or "off"');
   if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");
   if (options.arithmetic !== undefined) args.arithmetic = options.arithmetic;
   const context = number("context", options.context);

@@ -1,6 +1,7 @@
 /** From what a developer names as a model to what a message to the worker can carry. */
 import { ForedraftError } from "./errors.js";
 import type { ModelRef, Piece } from "./protocol.js";
+import { known } from "./request.js";
 
 /** A GGUF model: its address, a file, or a stream of its bytes. */
 export type ModelSource = string | URL | ModelUrl | Blob | ReadableStream<Uint8Array>;
@@ -29,6 +30,7 @@ export function modelRef(model: ModelSource, option: string): SentModel {
     return { ref: { kind: "url", url: absolute(model, option) }, transfer: [], dispose: nothing };
   }
   if (isModelUrl(model)) {
+    known(model, ["url", "sha256"], `${option}.`);
     const ref: ModelRef = { kind: "url", url: absolute(model.url, `${option}.url`) };
     if (model.sha256 !== undefined) ref.sha256 = digest(model.sha256, `${option}.sha256`);
     return { ref, transfer: [], dispose: nothing };

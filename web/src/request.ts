@@ -114,7 +114,7 @@ function oneOf<T extends string>(name: string, value: T, options: readonly T[]):
 }
 
 /** Refuses fields that nothing here reads. */
-function known(request: object, names: readonly string[], prefix = ""): void {
+export function known(request: object, names: readonly string[], prefix = ""): void {
   for (const [name, value] of Object.entries(request)) {
     if (value == null || names.includes(name)) continue;
     const expected = `one of ${names.join(", ")}`;
