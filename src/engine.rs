@@ -296,6 +296,12 @@ impl Engine {
         self.core.memory.suffix.borrow().save()
     }
 
+    /// The same to keep in place of bytes that are kept already: of what another engine has written there since nothing is
+    /// lost, and this engine learns it. Where nothing is kept any more, what was saved before is forgotten here too.
+    pub fn save_suffix_store_over(&self, kept: Option<&[u8]>) -> Vec<u8> {
+        self.core.memory.suffix.borrow_mut().save_over(kept)
+    }
+
     /// Takes a suffix store that was saved, in place of what was learned so far. Bytes that are damaged, or of a model with
     /// another tokenizer, are an error and change nothing. Of more than this engine may hold, the newest are taken.
     pub fn load_suffix_store(&self, bytes: &[u8]) -> Result<()> {

@@ -47,7 +47,8 @@ pub enum ContextOverflow {
     /// Refuse it, with the numbers.
     #[default]
     Error,
-    /// Leave out the oldest turns, system messages apart, until there is room for it and for an answer.
+    /// Leave out the oldest turns, system messages apart, until there is room for it and for an answer; a quarter of the
+    /// context at a time, so that most turns find the conversation in the cache.
     Slide,
 }
 
@@ -502,8 +503,12 @@ fn fitting_tokens(core: &Core, request: &Request, context: usize) -> Result<(Vec
     };
     // Room for the answer, but no more than half of what there is: the conversation is worth something too.
     let answer = request.max_tokens.unwrap_or(context / 4).min(context / 2);
+    let excess = (tokens.len() + answer).saturating_sub(context + 1);
+    // A quarter of the context at a time: what begins anew is read anew, so until that room is full again the same turns go.
+    let block = context.div_ceil(4);
+    let most = tokens.len().saturating_sub(excess.div_ceil(block) * block);
     let (mut tokens, mut messages, mut dropped) = (tokens, messages.clone(), 0);
-    while tokens.len() + answer > context + 1 {
+    while tokens.len() > most {
         let Some((shorter, gone)) = sliding::without_oldest_turn(&messages) else { break };
         (messages, dropped) = (shorter, dropped + gone);
         tokens = prompt_tokens(core, &Prompt::Messages(messages.clone()), tools)?;

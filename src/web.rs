@@ -209,10 +209,11 @@ impl Engine {
         json!(self.0.memory()).to_string()
     }
 
-    /// What finished answers have taught the drafters, as bytes to keep.
+    /// What finished answers have taught the drafters, as bytes to keep in place of those that are kept, which another tab may
+    /// have written: what that has learned stays, and is learned here too.
     #[wasm_bindgen(js_name = saveLearned)]
-    pub fn save_learned(&self) -> Vec<u8> {
-        self.0.save_suffix_store()
+    pub fn save_learned(&self, kept: Option<Vec<u8>>) -> Vec<u8> {
+        self.0.save_suffix_store_over(kept.as_deref())
     }
 
     /// Takes such bytes; damaged ones, and those of another tokenizer, are an error and change nothing.

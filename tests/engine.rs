@@ -388,6 +388,21 @@ fn a_conversation_that_does_not_fit_is_refused_or_slides() {
     kept.extend_from_slice(&messages[1 + dropped..]);
     let same = run(tiny().generate(request(Prompt::Messages(kept.into()), 8)));
     assert_eq!(summary.tokens, same.tokens, "the system message and the last turns are what is left");
+    // As the conversation goes on the same turns are gone for a while, so that it is found in the cache.
+    let goes = |more: usize| {
+        let (user, answer) = (
+            serde_json::json!({ "role": "user", "content": "and now?" }),
+            serde_json::json!({ "role": "assistant", "content": "so" }),
+        );
+        let all: Vec<_> =
+            messages.iter().cloned().chain((0..more).flat_map(|_| [answer.clone(), user.clone()])).collect();
+        let mut asked = request(Prompt::Messages(all.into()), 8);
+        asked.context_overflow = ContextOverflow::Slide;
+        run(engine.generate(asked)).dropped_messages
+    };
+    let gone: Vec<usize> = (0..6).map(goes).collect();
+    let slides = gone.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(gone.is_sorted() && slides > 0 && slides <= 3, "{gone:?}");
     let mut raw = request(text("hello"), 4);
     raw.context_overflow = ContextOverflow::Slide;
     assert_eq!(generate_error(&engine, raw).code(), "bad_option");

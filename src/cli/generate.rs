@@ -98,10 +98,10 @@ pub(super) async fn generate(args: Generate) -> Result<()> {
             }
         }
     }
-    match &args.suffix_store {
-        Some(path) => replace_file(path, &engine.save_suffix_store()),
-        None => Ok(()),
-    }
+    let Some(path) = &args.suffix_store else { return Ok(()) };
+    // Another run may have written to it meanwhile.
+    let kept = path.exists().then(|| read_bytes(path)).transpose()?;
+    replace_file(path, &engine.save_suffix_store_over(kept.as_deref()))
 }
 
 fn prompt(args: &Generate) -> Result<Prompt> {

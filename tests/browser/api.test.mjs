@@ -57,6 +57,10 @@ const tasks = {
     engine.unload();
     return { code, text: answer.choices[0].message.content, running: await running };
   },
+  async refuse({ load, options }) {
+    const refuse = (more) => Engine.load({ ...load, ...more }).then(() => "loaded", ({ code, details }) => [code, details.option]);
+    return Promise.all(options.map(refuse));
+  },
   async lose({ load, request }) {
     const engine = await Engine.load(load);
     const before = await engine.chat.completions.create(request);
@@ -264,6 +268,31 @@ for (const name of browserNames) {
       assert.match(found[2].message, /grammar/);
     });
 
+    test("no option of a load is passed over, wherever the engine runs", { timeout: MINUTE }, async () => {
+      const options = [
+        { contxt: 64 },
+        { speculatoin: "off" },
+        { model: { url: "/scripted.gguf", sha: "00" } },
+        { draftModel: { url: "/scripted.gguf", etag: "1" } },
+        { remember: { byte: 2048 } },
+        { assets: { wasn: "/x.wasm" } },
+      ];
+      const names = ["contxt", "speculatoin", "model.sha", "draftModel.etag", "remember.byte", "assets.wasn"];
+      const expected = names.map((name) => ["bad_option", name]);
+      const found = await inPage(
+        async (load, options) => {
+          const { Engine, ForedraftError, probe } = await import("/pkg/index.js");
+          const describe = (error) => [error instanceof ForedraftError && error.code, error.details.option];
+          const refuse = (more) => Engine.load({ ...load, ...more }).then(() => "loaded", describe);
+          return [...(await Promise.all(options.map(refuse))), await probe({ modle: load.model }).catch(describe)];
+        },
+        load,
+        options,
+      );
+      assert.deepEqual(found, [...expected, ["bad_option", "modle"]]);
+      assert.deepEqual(await inOwnWorker("refuse", { load, options }), expected);
+    });
+
     test("tool calls come out of the text, whole and streamed", { timeout: MINUTE }, async () => {
       const result = await inPage(
         async (load, contents) => {
@@ -367,6 +396,15 @@ for (const name of browserNames) {
       assert.equal(first.dropped, 0);
       const dropped = result.turns.map((turn) => turn.dropped);
       assert.ok(dropped.at(-1) > 0 && dropped.at(-1) % 2 === 0, `turns go whole: ${dropped}`);
+      // What a slide has left stays where it is in the cache until the room that it made is full.
+      const slid = dropped.flatMap((count, turn) => (turn > 0 && count !== dropped[turn - 1] ? [turn] : []));
+      // Two of these turns are a quarter of the context.
+      assert.ok(slid.length > 1 && slid.length <= (20 - slid[0]) * 0.6, `turns went at ${slid}`);
+      for (const [turn, { usage }] of result.turns.entries()) {
+        if (turn === 0 || slid.includes(turn)) continue;
+        const [before, cached] = [result.turns[turn - 1].usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens];
+        assert.ok(cached >= before - 2, `turn ${turn}: ${cached} of ${before} were cached`);
+      }
       assert.ok(result.turns.every(({ usage }) => usage.prompt_tokens + 8 <= 257));
       assert.equal(result.error.code, "prompt_too_long");
       assert.equal(result.error.details.context_tokens, 256);
@@ -569,6 +607,47 @@ for (const name of browserNames) {
         assert.match(result.before.reason, /not asked/);
       },
     );
+
+    test("what two tabs learn at once is kept of both, and each learns from the other", { timeout: MINUTE }, async () => {
+      const tabs = [];
+      for (let tab = 0; tab < 2; tab++) {
+        const page = await browser.newPage();
+        await page.goto(`${server.origin}/blank`);
+        tabs.push(page);
+      }
+      try {
+        const open = async (load) => {
+          const { Engine, forget } = await import("/pkg/index.js");
+          await forget();
+          globalThis.engine = await Engine.load({ ...load, remember: true });
+        };
+        const answer = async (prompt) => {
+          const speculation = "drafter=suffix,length=fixed,num_speculative_tokens=4";
+          const { usage } = await globalThis.engine.completions.create({ prompt, speculation });
+          return usage.completion_tokens_details.accepted_prediction_tokens > 0;
+        };
+        for (const tab of tabs) await tab.evaluate(open, load);
+        const [one, two] = tabs;
+        assert.equal(await one.evaluate(answer, "<|say|>"), false);
+        assert.equal(await two.evaluate(answer, "<|tagged|>"), false);
+        assert.equal(await two.evaluate(answer, "<|say|>"), true, "the first tab's answer came with the second's own");
+        const later = await inPage(
+          async (load, answer) => {
+            const { Engine } = await import("/pkg/index.js");
+            globalThis.engine = await Engine.load({ ...load, remember: true });
+            const ask = new Function(`return (${answer})`)();
+            const known = [await ask("<|tagged|>"), await ask("<|say|>"), await ask("<|bare|>")];
+            globalThis.engine.unload();
+            return known;
+          },
+          load,
+          answer.toString(),
+        );
+        assert.deepEqual(later, [true, true, false]);
+      } finally {
+        for (const tab of tabs) await tab.close();
+      }
+    });
 
     test("a strict content security policy is enough, and blob: is not needed", { timeout: MINUTE }, async () => {
       const result = await onPage(

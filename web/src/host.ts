@@ -1,7 +1,7 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
 import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
 import { ForedraftError, reasonOf } from "./errors.js";
-import { deleteLearned, onForget, readCuts, readLearned, writeCuts, writeLearned } from "./learned.js";
+import { deleteLearned, onForget, readCuts, readLearned, updateLearned, writeCuts } from "./learned.js";
 import type {
   Answer,
   Ask,
@@ -181,9 +181,10 @@ export class EngineHost {
 
   /** Keeps what the engine has learned; a full disk is no reason to fail an answer. */
   private async keep(): Promise<void> {
-    if (this.kept === undefined || !this.engine) return;
+    const { engine, kept } = this;
+    if (kept === undefined || !engine) return;
     try {
-      await writeLearned(this.kept, this.engine.saveLearned());
+      await updateLearned(kept, (bytes) => engine.saveLearned(bytes));
     } catch (thrown) {
       console.warn(`foredraft: what was learned could not be kept: ${ForedraftError.from(thrown, "io").message}`);
     }

@@ -37,9 +37,18 @@ export async function readLearned(tokenizer: string): Promise<Uint8Array | undef
   return found instanceof Uint8Array ? found : undefined;
 }
 
-/** Keeps `bytes` in place of what was kept; of two tabs the last one wins. */
-export async function writeLearned(tokenizer: string, bytes: Uint8Array): Promise<void> {
-  await within("readwrite", (store) => store.put(bytes, tokenizer));
+/** Keeps what `merge` makes of what is kept: in one transaction, so that of two tabs neither writes over the other. */
+export async function updateLearned(
+  tokenizer: string,
+  merge: (kept: Uint8Array | undefined) => Uint8Array,
+): Promise<void> {
+  await within("readwrite", (store) => {
+    const reading: IDBRequest<unknown> = store.get(tokenizer);
+    reading.addEventListener("success", () => {
+      store.put(merge(reading.result instanceof Uint8Array ? reading.result : undefined), tokenizer);
+    });
+    return reading;
+  });
 }
 
 /** Forgets what was kept for a tokenizer. */

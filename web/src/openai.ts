@@ -91,8 +91,8 @@ export interface ChatCompletionRequest extends CompletionOptions {
   response_format?: { type: "text" } | null;
   /**
    * Messages that do not fit the context: `"error"`, the default, throws `prompt_too_long` with the numbers; `"slide"` leaves
-   * out the oldest turns, but no system messages, until there is room for an answer, and counts them in
-   * `foredraft.dropped_messages`.
+   * out the oldest turns, but no system messages, until there is room for an answer (a quarter of the context at a time, so
+   * that most requests find what is left in the cache), and counts them in `foredraft.dropped_messages`.
    */
   context_overflow?: "error" | "slide" | null;
   stream?: boolean | null;

@@ -38,6 +38,10 @@ pub struct SuffixStore {
     conversations: VecDeque<Vec<u32>>,
     tokens: usize,
     automaton: Automaton,
+    /// Of the newest conversations so many are not among bytes that were loaded or saved.
+    unsaved: usize,
+    /// The checksum of those bytes; zeros where there are none.
+    saved: [u8; CHECKSUM_BYTES],
 }
 
 impl SuffixStore {
@@ -51,6 +55,8 @@ impl SuffixStore {
             conversations: VecDeque::new(),
             tokens: 0,
             automaton: Automaton::new(true),
+            unsaved: 0,
+            saved: [0; CHECKSUM_BYTES],
         }
     }
 
@@ -64,6 +70,7 @@ impl SuffixStore {
         let mut store = SuffixStore::new(self.vocabulary as usize, self.tokenizer, capacity);
         if store.capacity != self.capacity {
             self.conversations.iter().for_each(|conversation| store.add(conversation));
+            store.unsaved = self.unsaved.min(store.conversations.len());
             *self = store;
         }
     }
@@ -96,6 +103,7 @@ impl SuffixStore {
         }
         self.tokens += kept.len();
         self.conversations.push_back(kept.to_vec());
+        self.unsaved += 1;
         if self.tokens <= self.capacity {
             self.index(kept);
             return;
@@ -104,6 +112,7 @@ impl SuffixStore {
         while self.conversations.len() > 1 && self.tokens > self.capacity * 3 / 4 {
             self.tokens -= self.conversations.pop_front().map_or(0, |gone| gone.len());
         }
+        self.unsaved = self.unsaved.min(self.conversations.len());
         self.automaton = Automaton::new(true);
         for conversation in std::mem::take(&mut self.conversations) {
             self.index(&conversation);
@@ -132,6 +141,24 @@ impl SuffixStore {
         let mut bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
         let checksum = Sha256::digest(&bytes);
         bytes.extend_from_slice(&checksum);
+        bytes
+    }
+
+    /// As bytes to keep in place of those that are kept, which another engine may have written since these were last saved or
+    /// loaded: its conversations come first then, and what is not among them of this store after them, in both. What is
+    /// kept and cannot be loaded is replaced; where nothing is kept any more, somebody wanted it forgotten.
+    pub fn save_over(&mut self, kept: Option<&[u8]>) -> Vec<u8> {
+        let current = kept.is_some_and(|bytes| bytes.ends_with(&self.saved));
+        let mut others = SuffixStore::new(self.vocabulary as usize, self.tokenizer, self.capacity);
+        if !current && kept.is_none_or(|bytes| others.load(bytes).is_ok()) {
+            others.limit(self.capacity);
+            let first = self.conversations.len() - self.unsaved;
+            self.conversations.range(first..).for_each(|conversation| others.add(conversation));
+            *self = others;
+        }
+        let bytes = self.save();
+        self.unsaved = 0;
+        self.saved.copy_from_slice(&bytes[bytes.len() - CHECKSUM_BYTES..]);
         bytes
     }
 
@@ -192,6 +219,8 @@ impl SuffixStore {
             }
             store.add(&conversation);
         }
+        store.unsaved = 0;
+        store.saved.copy_from_slice(checksum);
         *self = store;
         Ok(())
     }
@@ -249,6 +278,42 @@ mod tests {
             assert!(loaded.conversations().eq(store.conversations()));
             assert_eq!(loaded.automaton.text(), store.automaton.text());
         }
+    }
+
+    #[test]
+    fn two_that_save_in_turn_lose_nothing_of_each_other() {
+        let [mut one, mut two] = [(); 2].map(|()| SuffixStore::new(1000, 7, 500));
+        let held = |store: &SuffixStore| store.conversations().map(|tokens| tokens[0]).collect::<Vec<_>>();
+        one.add(&[1; 9]);
+        let mut kept = one.save_over(None);
+        two.load(&kept).expect("valid");
+        // Both go on from there, one of them for two answers.
+        two.add(&[2; 9]);
+        kept = two.save_over(Some(&kept));
+        one.add(&[3; 9]);
+        one.add(&[4; 9]);
+        kept = one.save_over(Some(&kept));
+        assert_eq!(held(&one), [1, 2, 3, 4]);
+        two.add(&[5; 9]);
+        kept = two.save_over(Some(&kept));
+        assert_eq!((held(&two), held(&loaded(&kept).expect("valid"))), (vec![1, 2, 3, 4, 5], vec![1, 2, 3, 4, 5]));
+        assert_eq!(two.automaton.text(), loaded(&kept).expect("valid").automaton.text());
+        // Its own bytes are there: there is nothing to merge.
+        two.add(&[6; 9]);
+        assert_eq!(loaded(&two.save_over(Some(&kept))).expect("valid").save(), two.save());
+        // Damaged bytes are replaced by all that is known, and of bytes that were deleted nothing comes back.
+        one.add(&[7; 9]);
+        kept = one.save_over(Some(&kept[4..]));
+        assert_eq!(held(&loaded(&kept).expect("valid")), [1, 2, 3, 4, 7]);
+        one.add(&[8; 9]);
+        kept = one.save_over(None);
+        assert_eq!((held(&one), held(&loaded(&kept).expect("valid"))), (vec![8], vec![8]));
+        // The cap holds, and what is new here survives it.
+        let mut full = SuffixStore::new(1000, 7, 500);
+        (0..20).for_each(|_| full.add(&[9; 24]));
+        one.add(&[10; 30]);
+        one.save_over(Some(&full.save()));
+        assert!(one.tokens() <= 500 && held(&one).ends_with(&[9, 10]), "{:?}", held(&one));
     }
 
     #[test]
