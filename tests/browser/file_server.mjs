@@ -4,12 +4,12 @@ import { mounts, serve } from "../../web/scripts/serve.mjs";
 /**
  * Serves the built package and, at each of `paths`, one file; logs what is asked of the file and counts what it sends. How it
  * answers hangs on `state`: `budget` is how many bytes it sends before connections break (or `stall`, or a file that is `gone`),
- * `down` breaks all of them. `workers` are scripts by path: each runs its patch before the package's worker.
+ * `down` breaks all of them; `delay_ms` keeps whole answers back. `workers` are scripts by path: each runs its patch before the package's worker.
  */
 export async function startFileServer({ file, paths, workers = {} }) {
   const state = { requests: [], sent: 0 };
   const reset = () => {
-    Object.assign(state, { file, etag: '"v1"', ranges: true, down: false, budget: Infinity, stall: false, gone: false });
+    Object.assign(state, { file, etag: '"v1"', ranges: true, down: false, budget: Infinity, stall: false, gone: false, delay_ms: 0 });
     Object.assign(state, { requests: [], sent: 0 });
   };
   reset();
@@ -30,7 +30,7 @@ export async function startFileServer({ file, paths, workers = {} }) {
     const allowed = Math.min(body.length, state.budget);
     state.budget -= allowed;
     state.sent += allowed;
-    if (allowed === body.length) return void response.end(body);
+    if (allowed === body.length) return void setTimeout(() => response.end(body), state.delay_ms);
     // The connection breaks, or says nothing more.
     response.write(body.subarray(0, allowed), () => state.stall || setTimeout(() => response.destroy(), 20));
   };

@@ -304,6 +304,25 @@ for (const name of browserNames) {
       assert.match(waited.at(-1).text, /another tab downloads .*tiny\.gguf/);
     });
 
+    test("who waits for another tab sees how much that has of the file, and then reads it", { timeout: MINUTE }, async () => {
+      state.delay_ms = 300;
+      const [first, second] = [await open(), await open()];
+      const downloading = first.evaluate(load, { model: PATH });
+      await desk.waitForFunction(somethingIsStored, { polling: 50 });
+      const before = (await desk.evaluate(list))[0].stored_bytes;
+      const results = await Promise.all([downloading, second.evaluate(load, { model: PATH })]);
+      for (const { error } of results) assert.equal(error, undefined, JSON.stringify(error));
+      assert.equal(state.sent, FILE.length, "each byte came once, to one tab");
+      assert.deepEqual(results.map(({ storage }) => storage[0].from), ["network", "storage"]);
+      const waited = results[1].progress.filter(({ stage }) => stage === "waiting");
+      const loaded = waited.map(({ loaded }) => loaded);
+      assert.ok(waited.every(({ total }) => total === FILE.length), "its length is known from the first word on");
+      assert.ok(loaded[0] >= before && loaded[0] < FILE.length, `${loaded[0]} bytes, of which ${before} were there before`);
+      assert.ok(loaded.every((bytes) => bytes % CHUNK === 0 || bytes === FILE.length), `whole chunks arrive: ${loaded}`);
+      assert.deepEqual(loaded, loaded.toSorted((a, b) => a - b));
+      assert.ok(new Set(loaded).size > 2, `it moves: ${loaded}`);
+    });
+
     test("two files in either order, and one file twice, do not wait for each other", { timeout: MINUTE }, async () => {
       const [a, b] = [await open(), await open()];
       const results = await Promise.all([

@@ -12,17 +12,30 @@ const nameOf = (key: string) => `foredraft:model:${key}`;
 
 /**
  * Takes the lock of a file: shared to read it, exclusive to write it. Where another tab has it, `onWait` is told how far that
- * one is. Gives the function that lets go of it; a tab or worker that ends does so too.
+ * one is: first what has `arrived` so far, then every piece. Gives the function that lets go of it; a tab or worker that ends
+ * does so too.
  */
-export async function lock(key: string, mode: LockMode, onWait: (arrived: Arrived) => void): Promise<() => void> {
+export async function lock(
+  key: string,
+  mode: LockMode,
+  arrived: () => Promise<Arrived>,
+  onWait: (arrived: Arrived) => void,
+): Promise<() => void> {
   const release = await tryLock(key, mode);
   if (release) return release;
   const channel = new BroadcastChannel(nameOf(key));
-  channel.onmessage = ({ data }: MessageEvent<Arrived>) => onWait(data);
-  onWait({ loaded: 0, total: 0 });
+  let waits = true;
+  let heard = false;
+  channel.onmessage = ({ data }: MessageEvent<Arrived>) => {
+    heard = true;
+    onWait(data);
+  };
+  // The next piece may be a while, and it may be the last word of a tab that goes.
+  void arrived().then((now) => waits && !heard && onWait(now));
   try {
     return (await take(key, { mode }))!;
   } finally {
+    waits = false;
     channel.close();
   }
 }

@@ -34,8 +34,12 @@ export async function openModel(wanted: Wanted): Promise<ModelFile> {
 /** The file from `place`, or on its way there; errors of another type than the package's are those of storage. */
 async function keptModel(wanted: Wanted, place: Place, key: string): Promise<ModelFile> {
   const isWanted = (record: FileRecord) => record.complete !== undefined && !isOther(record, wanted.sha256);
+  const arrived = async () => {
+    const record = await place.find(key).catch(() => undefined);
+    return { loaded: record ? storedBytes(record) : 0, total: record?.version.size ?? 0 };
+  };
   for (;;) {
-    const doneReading = await lock(key, "shared", wanted.onWait);
+    const doneReading = await lock(key, "shared", arrived, wanted.onWait);
     const stored = await guarded(doneReading, async () => {
       const record = await place.find(key);
       if (!record || !isWanted(record)) return undefined;
@@ -43,7 +47,7 @@ async function keptModel(wanted: Wanted, place: Place, key: string): Promise<Mod
     });
     if (stored) return stored;
     doneReading();
-    const doneWriting = await lock(key, "exclusive", wanted.onWait);
+    const doneWriting = await lock(key, "exclusive", arrived, wanted.onWait);
     const downloaded = await guarded(doneWriting, async () => {
       const record = await place.find(key);
       // Another tab was faster.
