@@ -8,7 +8,10 @@ const MINUTE = 60_000;
 const PROMPT = "Say: one two three one two three one two three";
 const NGRAM = "drafter=ngram,length=fixed,num_speculative_tokens=4";
 
-/** Runs in the page: loads a model and asks it for each of `requests`; gives answers, chunks and facts, or the error. */
+/**
+ * Runs in the page: loads a model and asks it for each of `requests`, some of which are aborted after so many milliseconds or
+ * chunks; gives answers, chunks and facts, or the error.
+ */
 async function ask({ load, source, requests }) {
   const { Engine } = await import("/pkg/index.js");
   const sources = {
@@ -24,10 +27,14 @@ async function ask({ load, source, requests }) {
     engine = await Engine.load({ storage: "off", ...load, model, onProgress: (event) => progress.push(event) });
     const load_ms = performance.now() - began;
     const answers = [];
-    for (const request of requests) {
-      const stream = await engine.chat.completions.create({ ...request, stream: true, stream_options: { include_usage: true } });
+    for (const { abort_ms, abort_chunks, ...request } of requests) {
+      const abort = new AbortController();
+      if (abort_ms !== undefined) setTimeout(() => abort.abort(), abort_ms);
+      const options = { stream: true, stream_options: { include_usage: true }, signal: abort.signal };
       const chunks = [];
-      for await (const chunk of stream) chunks.push(chunk);
+      for await (const chunk of await engine.chat.completions.create({ ...request, ...options })) {
+        if (chunks.push(chunk) === abort_chunks) abort.abort();
+      }
       answers.push(chunks);
     }
     return { model: engine.model, device: engine.device, reason: engine.deviceReason, load_ms, progress, answers };
@@ -96,8 +103,11 @@ for (const name of browserNames) {
       test(`${device}: the same tokens with and without speculation`, { timeout: 8 * MINUTE }, async (t) => {
         server.requests.length = 0;
         const load = { model: `/models/${MODEL}`, device, context: 256 };
-        const result = unwrap(await inPage(ask, { load, requests: [greedy("off"), greedy(NGRAM)] }));
-        const [plain, drafted] = result.answers.map(read);
+        const long = { ...greedy("off"), messages: [{ role: "user", content: "seven eight nine ".repeat(65) }] };
+        const aborts = [{ ...long, abort_ms: 300 }, { ...greedy(NGRAM, 60), abort_chunks: 2 }];
+        const requests = [greedy("off"), greedy(NGRAM), ...aborts, greedy(NGRAM)];
+        const result = unwrap(await inPage(ask, { load, requests }));
+        const [plain, drafted, unread, unwritten, after] = result.answers.map(read);
         assert.equal(result.device.kind, device);
 
         assert.match(plain.text.toLowerCase(), /one two three one two three/);
@@ -117,6 +127,13 @@ for (const name of browserNames) {
         assert.equal(details.rejected_prediction_tokens, proposed - accepted);
         assert.equal(drafted.usage.completion_tokens, drafted.tokens.length);
         assert.ok(drafted.usage.prompt_tokens_details.cached_tokens > 0, "the second request finds the prompt in the KV cache");
+
+        // Aborted while it read a prompt, and while it wrote, it goes on as if nothing had been.
+        assert.deepEqual([unread.finish, unread.usage.completion_tokens], ["abort", 0]);
+        assert.ok(unread.usage.prompt_tokens > 190, `${unread.usage.prompt_tokens} tokens are no long prompt`);
+        assert.equal(unwritten.finish, "abort");
+        assert.ok(unwritten.tokens.length > 0 && unwritten.tokens.length < 60, `${unwritten.tokens.length} tokens came`);
+        assert.deepEqual(after.tokens, plain.tokens, "an aborted request left something behind");
         if (device === "gpu") {
           for (const { speculation } of [plain, drafted]) {
             assert.equal(speculation.submits, speculation.rounds, "one submit a round");
