@@ -152,6 +152,36 @@ for (const name of browserNames) {
       });
     }
 
+    test("the wasm heap stays small while weights stream to the GPU", { timeout: 3 * MINUTE }, async (t) => {
+      const { sizes, allocated_bytes } = await inPage(async (model) => {
+        // The engine in this very thread, so that its memory can be seen. It never shrinks: its size is its peak.
+        let memory;
+        const sizes = {};
+        for (const name of ["instantiate", "instantiateStreaming"]) {
+          const original = WebAssembly[name].bind(WebAssembly);
+          WebAssembly[name] = async (...args) => {
+            const result = await original(...args);
+            memory = (result.instance ?? result).exports.memory;
+            sizes.idle = memory.buffer.byteLength;
+            return result;
+          };
+        }
+        const { Engine } = await import("/pkg/in-thread.js");
+        const onProgress = ({ stage }) => (sizes[stage] ??= memory?.buffer.byteLength);
+        const engine = await Engine.load({ model, device: "gpu", context: 256, storage: "off", onProgress });
+        sizes.loaded = memory.buffer.byteLength;
+        const { allocated_bytes } = await engine.memory();
+        engine.unload();
+        return { sizes, allocated_bytes };
+      }, `/models/${MODEL}`);
+      const mib = (bytes) => bytes / 2 ** 20;
+      t.diagnostic(Object.entries(sizes).map(([stage, size]) => `${stage} ${mib(size).toFixed(1)} MiB`).join(", "));
+      assert.ok(allocated_bytes > 90e6, "the model is on the GPU");
+      // The tokenizer's tables are in it too.
+      const grown = mib(sizes.loaded - sizes.idle);
+      assert.ok(grown > 1 && grown <= 64, `the heap grew by ${grown} MiB`);
+    });
+
     // Both browsers have a software adapter only, which auto must not take.
     test("auto takes the CPU where the GPU is software, and says why", { timeout: MINUTE }, async (t) => {
       const result = unwrap(await inPage(ask, { load: { model: `/models/${MODEL}`, device: "auto", context: 64 }, requests: [] }));
