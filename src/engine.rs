@@ -141,13 +141,13 @@ impl Core {
     }
 
     /// A matcher of a JSON schema.
-    pub(crate) fn grammar(&self, schema: &serde_json::Value) -> Result<Box<dyn Grammar>> {
+    pub(crate) fn grammar(&self, schema: &str) -> Result<Box<dyn Grammar>> {
         let mut held = self.grammars.borrow_mut();
         let known = match held.take() {
             Some(known) => known,
             None => grammars(&self.tokenizer)?,
         };
-        held.insert(known).grammar(&schema.to_string())
+        held.insert(known).grammar(schema)
     }
 
     /// Tokens of the configured corpus.

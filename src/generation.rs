@@ -59,8 +59,8 @@ pub struct Request {
     pub prompt: Prompt,
     /// OpenAI's `tools`, for the chat template.
     pub tools: Option<serde_json::Value>,
-    /// A JSON schema that the answer has to keep to: it is JSON on one line, and ends where the schema does.
-    pub schema: Option<serde_json::Value>,
+    /// A JSON schema, as JSON, that the answer has to keep to: it is JSON on one line, and ends where the schema does.
+    pub schema: Option<String>,
     /// Where messages do not fit.
     pub context_overflow: ContextOverflow,
     /// Tells how likely each token was, and this many of the likeliest at its place, at most [`TOP`].
@@ -442,7 +442,7 @@ fn emitted<'a>(outcome: &'a RoundOutcome, speculator: &Speculator) -> Vec<Emitte
 }
 
 /// A schema that an answer keeps to from its first token on.
-fn constraint(core: &Rc<Core>, schema: &serde_json::Value) -> Result<Constraint> {
+fn constraint(core: &Rc<Core>, schema: &str) -> Result<Constraint> {
     let texts = Rc::clone(core);
     let tokenize = move |bytes: &[u8]| {
         // What is forced may end within a character.

@@ -74,7 +74,8 @@ struct WebRequest {
     messages: Option<serde_json::Value>,
     prompt: Option<String>,
     tools: Option<serde_json::Value>,
-    schema: Option<serde_json::Value>,
+    /// As JSON.
+    schema: Option<String>,
     #[serde(default)]
     context_overflow: ContextOverflow,
     logprobs: Option<usize>,

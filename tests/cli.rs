@@ -297,7 +297,7 @@ fn errors_are_typed_and_fail() {
     assert_eq!(code(&[&run[..], &["--temperature", "-1"]].concat()), "bad_option");
     assert_eq!(code(&[&run[..], &["--speculation", "drafter=psychic"]].concat()), "bad_option");
     assert_eq!(code(&[&run[..], &["--speculation", "drafter=model"]].concat()), "bad_option");
-    assert_eq!(code(&[&run[..], &["--json-schema", broken.path()]].concat()), "bad_option");
+    assert_eq!(code(&[&run[..], &["--json-schema", broken.path()]].concat()), "schema");
     let schema = File::new("errors.json", br#"{ "type": "strong" }"#);
     assert_eq!(code(&[&run[..], &["--json-schema", schema.path()]].concat()), "schema");
 }

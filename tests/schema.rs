@@ -44,7 +44,7 @@ fn check(schema: &Value, summary: &Summary) {
 
 fn ask(prompt: Prompt, schema: &Value, sampling: &SamplingParams, speculation: &str) -> Request {
     let mut asked = request(prompt, 120);
-    asked.schema = Some(schema.clone());
+    asked.schema = Some(schema.to_string());
     asked.sampling = sampling.clone();
     asked.speculation = Some(speculation.parse().expect("valid"));
     asked

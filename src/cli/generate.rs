@@ -80,10 +80,7 @@ pub(super) async fn generate(args: Generate) -> Result<()> {
     request.max_tokens = args.max_tokens;
     request.stop = args.stop;
     request.sampling = sampling;
-    request.schema = match &args.json_schema {
-        Some(path) => Some(read_json(path, "json-schema", "a JSON schema")?),
-        None => None,
-    };
+    request.schema = args.json_schema.as_deref().map(read_text).transpose()?;
     let mut generation = engine.generate(request);
     while let Some(event) = generation.next().await {
         match event? {

@@ -20,7 +20,7 @@ const SCRIPTS = { "<|say|>": ["It", " rains", " in Paris."], "<|ask|>": [CALL] }
 
 /** What the page runs: the SDK as an application would bundle it, the package as it is served. */
 const PAGE = `
-import { generateText, isStepCount, jsonSchema, streamText, tool } from "ai";
+import { Output, generateText, isStepCount, jsonSchema, streamText, tool } from "ai";
 const load = async () => {
   const { Engine } = await import("foredraft");
   const { foredraft } = await import("foredraft/ai-sdk");
@@ -64,12 +64,25 @@ globalThis.cases = {
     engine.unload();
     return { asked, whole: whole.text, steps: whole.steps.map(({ finishReason }) => finishReason), text, calls: (await streamed.steps)[0].toolCalls.length };
   },
+  async json() {
+    const { engine, model } = await load();
+    const schema = jsonSchema({ type: "object", properties: { sky: { enum: ["rain", "sun"] } }, required: ["sky"], additionalProperties: false });
+    const { output } = await generateText({ model, prompt: "x", output: Output.object({ schema }) });
+    const streamed = streamText({ model, prompt: "x", output: Output.object({ schema }) });
+    const weather = tool({ inputSchema: schema });
+    const choices = [{ type: "tool", toolName: "weather" }, "required"];
+    const calls = [];
+    for (const toolChoice of choices) calls.push(...(await generateText({ model, prompt: "x", tools: { weather }, toolChoice })).toolCalls);
+    const outputs = [output, await streamed.output];
+    engine.unload();
+    return { outputs, calls: calls.map(({ toolName, input }) => ({ toolName, input })) };
+  },
   async refused() {
     const { engine, model } = await load();
-    const inputSchema = jsonSchema({ type: "object" });
+    const schema = jsonSchema({ type: "object", properties: { a: { not: { type: "string" } } } });
     const code = (work) => work.then(() => "answered", ({ code, message, name }) => (code ?? name) + ": " + message);
     const found = [
-      await code(generateText({ model, prompt: "x", tools: { a: tool({ inputSchema }) }, toolChoice: "required", maxRetries: 0 })),
+      await code(generateText({ model, prompt: "x", output: Output.object({ schema }), maxRetries: 0 })),
       await code(generateText({ model, messages: [{ role: "user", content: [{ type: "image", image: new Uint8Array(3) }] }], maxRetries: 0 })),
       await code(generateText({ model, prompt: "x", providerOptions: { foredraft: { best_of: 2 } }, maxRetries: 0 })),
       await code(generateText({ model, prompt: "x", providerOptions: { foredraft: { min_p: 0.1 } } })),
@@ -167,9 +180,21 @@ for (const name of browserNames) {
       assert.equal(calls, 1);
     });
 
+    test("objects by a schema, and calls that are forced", { timeout: MINUTE }, async () => {
+      const { outputs, calls } = await run("json");
+      for (const { sky, ...more } of [...outputs, ...calls.map(({ input }) => input)]) {
+        assert.ok(["rain", "sun"].includes(sky), sky);
+        assert.deepEqual(more, {});
+      }
+      assert.deepEqual(
+        calls.map(({ toolName }) => toolName),
+        ["weather", "weather"],
+      );
+    });
+
     test("what the engine cannot do is an error", { timeout: MINUTE }, async () => {
       const found = await run("refused");
-      assert.match(found[0], /^bad_option: toolChoice/);
+      assert.match(found[0], /^schema: .*not/);
       assert.match(found[1], /^bad_option: prompt is "file"/);
       assert.match(found[2], /^bad_option: best_of/);
       assert.equal(found[3], "answered");

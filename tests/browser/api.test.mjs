@@ -219,9 +219,12 @@ for (const name of browserNames) {
       const cases = [
         [{ n: 2 }, "n"],
         [{ model: "another" }, "model"],
-        [{ response_format: { type: "json_object" } }, "response_format.type"],
-        [{ response_format: { type: "json_schema", json_schema: {} } }, "response_format.type"],
+        [{ response_format: { type: "grammar" } }, "response_format.type"],
+        [{ response_format: { type: "json_schema", json_schema: {} } }, "response_format.json_schema.schema"],
+        [{ response_format: { type: "json_schema", json_schema: { schema: {}, form: 1 } } }, "response_format.json_schema.form"],
+        [{ response_format: { type: "json_object" }, speculation: "drafter=suffix,accept=typical" }, "response_format"],
         [{ tool_choice: "required" }, "tool_choice"],
+        [{ tool_choice: { type: "function", function: { name: "weather" } } }, "tool_choice"],
         [{ best_of: 3 }, "best_of"],
         [{ stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
         [{ top_logprobs: 3 }, "top_logprobs"],
@@ -265,7 +268,7 @@ for (const name of browserNames) {
         );
         assert.match(message, /expected/);
       });
-      assert.match(found[2].message, /grammar/);
+      assert.match(found[2].message, /json_schema/);
     });
 
     test("no option of a load is passed over, wherever the engine runs", { timeout: MINUTE }, async () => {

@@ -86,7 +86,8 @@ describe("the npm package", { concurrency: false }, () => {
       targets().filter((file) => file.endsWith(".d.ts")),
       ".d.ts",
     );
-    const needed = ["README.md", "package.json", "dist/foredraft_bg.wasm", ...code, ...types];
+    const wasms = ["dist/foredraft_bg.wasm", "dist/foredraft_grammar_bg.wasm"];
+    const needed = ["README.md", "package.json", ...wasms, ...code, ...types];
     assert.deepEqual(packed.toSorted(), needed.toSorted());
     assert.ok(targets().every((file) => packed.includes(file)));
   });
@@ -100,6 +101,7 @@ describe("the npm package", { concurrency: false }, () => {
       "./ai-sdk",
       "./worker.js",
       "./foredraft_bg.wasm",
+      "./foredraft_grammar_bg.wasm",
       "./package.json",
     ]);
     for (const name of [".", "./worker", "./ai-sdk"])
@@ -174,6 +176,11 @@ describe("the npm package", { concurrency: false }, () => {
     const total = sizes.reduce((sum, size) => sum + size, 0);
     t.diagnostic(`${(total / 1e6).toFixed(3)} MB gzipped, of which the wasm is ${(sizes.at(-1) / 1e6).toFixed(3)} MB`);
     assert.ok(total <= 1_500_000, `${total} bytes gzipped`);
+    // What a request for JSON fetches on top.
+    const grammar = withoutCustomSections(readFileSync(path.join(installed, "dist/foredraft_grammar_bg.wasm")));
+    const size = gzipSync(grammar, { level: 9 }).length;
+    t.diagnostic(`${(size / 1e6).toFixed(3)} MB gzipped for JSON schemas`);
+    assert.ok(size <= 550_000, `${size} bytes gzipped`);
   });
 
   for (const name of browserNames) {

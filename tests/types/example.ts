@@ -79,7 +79,7 @@ export async function ask(engine: Engine): Promise<string> {
     logprobs: true,
     top_logprobs: 2,
     context_overflow: "slide",
-    response_format: { type: "text" },
+    response_format: { type: "json_schema", json_schema: { name: "answer", schema: { type: "object" }, strict: true } },
     n: 1,
   });
   const [{ message, logprobs, finish_reason }] = whole.choices;
@@ -108,8 +108,10 @@ export async function ask(engine: Engine): Promise<string> {
   messages.push({ role: "wizard", content: "" });
   // @ts-expect-error one answer at a time
   await engine.chat.completions.create({ messages, n: 2 });
-  // @ts-expect-error no grammar yet
-  await engine.chat.completions.create({ messages, response_format: { type: "json_object" } });
+  await engine.chat.completions.create({ messages, tools, tool_choice: { type: "function", function: { name: "weather" } } });
+  await engine.completions.create({ prompt: text, response_format: { type: "json_object" } });
+  // @ts-expect-error a schema is missing
+  await engine.chat.completions.create({ messages, response_format: { type: "json_schema" } });
   // @ts-expect-error no such drafter
   await engine.chat.completions.create({ messages, speculation: { drafter: "magic" } });
   // @ts-expect-error no such field

@@ -18,6 +18,7 @@ const root = path.dirname(web);
 const generated = path.join(web, "generated");
 const packageDir = path.join(root, "pkg/dist");
 const pageDir = path.join(web, "dist");
+const wasms = ["foredraft_bg.wasm", "foredraft_grammar_bg.wasm"];
 const bin = (name) => path.join(web, "node_modules/.bin", name);
 
 const { values: options } = parseArgs({
@@ -77,15 +78,18 @@ function dropInternal(entries) {
 
 if (!options["skip-wasm"]) {
   rmSync(generated, { recursive: true, force: true });
-  buildWasm({ root, outDir: generated, profile: options.profile });
-  optimise(path.join(generated, "foredraft_bg.wasm"));
+  // The grammar is a wasm of its own, which is fetched when a request first asks for JSON: the page's download has no room.
+  for (const crate of ["foredraft", "foredraft-grammar"]) buildWasm({ root, outDir: generated, profile: options.profile, crate });
+  for (const name of wasms) optimise(path.join(generated, name));
 }
 run(bin("tsc"), ["-p", path.join(web, "tsconfig.json")]);
 
 for (const dir of [packageDir, pageDir]) {
   rmSync(dir, { recursive: true, force: true });
   mkdirSync(dir, { recursive: true });
-  copyFileSync(path.join(generated, "foredraft_bg.wasm"), path.join(dir, "foredraft_bg.wasm"));
+  // The page asks for no JSON.
+  const needed = dir === packageDir ? wasms : wasms.slice(0, 1);
+  for (const name of needed) copyFileSync(path.join(generated, name), path.join(dir, name));
 }
 run(bin("tsc"), ["-p", path.join(web, "tsconfig.types.json")]);
 const source = (name) => path.join(web, "src", `${name}.ts`);

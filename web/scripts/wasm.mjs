@@ -58,15 +58,16 @@ function bindgen(root) {
   );
 }
 
-/** Builds the wasm and its glue into `outDir` as `foredraft.js`, `foredraft_bg.wasm` and their types. */
-export function buildWasm({ root, outDir, profile }) {
+/** Builds the wasm of a crate of the workspace, and its glue, into `outDir`: `NAME.js`, `NAME_bg.wasm` and their types. */
+export function buildWasm({ root, outDir, profile, crate }) {
   const tool = bindgen(root);
   const { cargo, flags, env } = toolchain();
   const targetDir = path.resolve(root, process.env.FOREDRAFT_WASM_TARGET_DIR ?? "target/wasm");
-  const build = ["rustc", "--locked", "--lib", "--crate-type", "cdylib", "--target", TARGET, "--profile", profile, ...flags];
+  const build = ["rustc", "--locked", "--package", crate, "--lib", "--crate-type", "cdylib", "--target", TARGET, "--profile", profile, ...flags];
   const cargoEnv = { ...process.env, ...env, CARGO_TARGET_DIR: targetDir, CARGO_ENCODED_RUSTFLAGS: RUSTFLAGS.join("\x1f") };
   run(cargo, build, { cwd: root, env: cargoEnv });
-  const wasm = path.join(targetDir, TARGET, profile, "foredraft.wasm");
+  const name = crate.replaceAll("-", "_");
+  const wasm = path.join(targetDir, TARGET, profile, `${name}.wasm`);
   const strip = profile === "published" ? ["--remove-name-section", "--remove-producers-section"] : [];
-  run(tool, ["--target", "web", "--out-dir", outDir, "--out-name", "foredraft", ...strip, wasm]);
+  run(tool, ["--target", "web", "--out-dir", outDir, "--out-name", name, ...strip, wasm]);
 }

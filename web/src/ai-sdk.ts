@@ -22,6 +22,7 @@ import type {
   ChunkExtra,
   CompletionOptions,
   FinishReason,
+  ResponseFormat,
   Tool,
   ToolCall,
   Usage,
@@ -37,7 +38,7 @@ export type ForedraftSettings = Pick<
 
 /**
  * The engine's model for the SDK: `streamText({ model: foredraft(engine), prompt })`. What speculation did is in
- * `providerMetadata.foredraft`. What the engine cannot do (JSON by a schema, a forced tool call, files in a prompt) is an error,
+ * `providerMetadata.foredraft`. What the engine cannot do (files in a prompt, say) is an error,
  * not a worse answer.
  */
 export function foredraft(engine: Pick<ModelEngine, "chat" | "model">, settings: ForedraftSettings = {}): LanguageModelV4 {
@@ -142,11 +143,14 @@ function requestOf(
   if (options.reasoning !== undefined && options.reasoning !== "provider-default") {
     warnings.push({ type: "unsupported", feature: "reasoning", details: "the model decides by itself how much it thinks" });
   }
-  if (options.responseFormat?.type === "json") {
-    throw refused("responseFormat", "json", "text: answers in JSON need a grammar, which this version does not have");
-  }
-  const choice = options.toolChoice?.type;
-  if (choice === "required" || choice === "tool") throw refused("toolChoice", choice, "auto or none: a call cannot be forced");
+  const format = options.responseFormat;
+  const json = format?.type === "json" ? format : undefined;
+  const schema: ResponseFormat | null = json?.schema
+    ? { type: "json_schema", json_schema: { schema: { ...json.schema } } }
+    : json
+      ? { type: "json_object" }
+      : null;
+  const choice = options.toolChoice;
   const request: ChatCompletionRequest = {
     ...settings,
     ...options.providerOptions?.["foredraft"],
@@ -160,7 +164,8 @@ function requestOf(
     stop: options.stopSequences ?? null,
     seed: options.seed ?? null,
     tools: tools.length > 0 ? tools : null,
-    tool_choice: choice ?? null,
+    tool_choice: choice?.type === "tool" ? { type: "function", function: { name: choice.toolName } } : (choice?.type ?? null),
+    response_format: schema,
     signal: options.abortSignal ?? null,
   };
   return { request, warnings };

@@ -2,7 +2,7 @@
 import type { BenchProgress, BenchReport, BenchSettings, BenchSuite } from "./bench.js";
 import type { Client } from "./client.js";
 import { ForedraftError } from "./errors.js";
-import { modelRef, type ModelSource, type SentModel } from "./models.js";
+import { absolute, modelRef, type ModelSource, type SentModel } from "./models.js";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -17,7 +17,6 @@ import type {
 } from "./openai.js";
 import type {
   EngineInfo,
-  GenerateArgs,
   GenerateChunk,
   LoadArgs,
   LoadProgress,
@@ -27,12 +26,12 @@ import type {
   WirePiece,
 } from "./protocol.js";
 import type { Probe, ProbeOptions } from "./probe.js";
-import { chatArgs, known, number, refused, textArgs } from "./request.js";
+import { chatArgs, known, number, refused, textArgs, type Asked } from "./request.js";
 import { chatShape, textShape, type AnswerHead, type Shape } from "./shapes.js";
 import type { Speculation } from "./speculation.js";
 import type { StorageMode, StorageOutcome } from "./storage/model.js";
 import { CompletionStream } from "./stream.js";
-import { ToolCallReader, namesOf } from "./tools.js";
+import { ToolCallReader } from "./tools.js";
 
 /** Where the package's own files are, if a bundler or a CDN has moved them. */
 export interface Assets {
@@ -40,6 +39,8 @@ export interface Assets {
   worker?: string | URL;
   /** `foredraft_bg.wasm`. */
   wasm?: string | URL;
+  /** `foredraft_grammar_bg.wasm`, which is fetched when a request first asks for JSON. */
+  grammar?: string | URL;
 }
 
 /** Options of {@link Engine.load}. */
@@ -87,8 +88,11 @@ export interface Create<Request, Chunk, Answer> {
   (request: Whole<Request>, options?: RequestOptions): Promise<Answer>;
 }
 
-/** Starts whatever an engine runs in; gives also where that finds the wasm, if it has to be told. */
-export type Start = (assets?: Assets) => { client: Client; wasm: string | undefined };
+/** Where an engine finds its files, as far as it has to be told. */
+export type Files = Pick<LoadArgs, "wasm" | "grammar">;
+
+/** Starts whatever an engine runs in. */
+export type Start = (assets?: Assets) => { client: Client; files: Files };
 
 /** A loaded model. */
 export class ModelEngine {
@@ -193,7 +197,7 @@ export class ModelEngine {
       const transfer = models.flatMap((model) => model.transfer);
       const started = this.start(this.options.assets);
       client = this.opening = started.client;
-      if (started.wasm !== undefined) args.wasm = started.wasm;
+      Object.assign(args, started.files);
       signal?.addEventListener("abort", abort, { once: true });
       const info = await client.call("load", args, { transfer, ...(onProgress && { onEvent: onProgress }) });
       if (this.unloaded) throw wasUnloaded();
@@ -237,21 +241,20 @@ export class ModelEngine {
 
   private async create<Chunk, Answer>(
     request: CompletionOptions & { stream?: boolean | null },
-    argsOf: () => GenerateArgs,
+    asked: () => Asked,
     shape: Shape<Chunk, Answer>,
     options?: RequestOptions,
   ): Promise<CompletionStream<Chunk> | Answer> {
     const signals = [request.signal, options?.signal].filter((signal) => signal != null);
     const fired = signals.find((signal) => signal.aborted);
     if (fired) throw ForedraftError.aborted(fired);
-    const args = argsOf();
+    const { args, tools } = asked();
     const own = new AbortController();
     const abort = () => own.abort();
     for (const signal of signals) signal.addEventListener("abort", abort, { once: true });
 
     const head: AnswerHead = { id: `cmpl-${randomId()}`, created: Math.floor(Date.now() / 1000), model: this.model };
     const stream = new CompletionStream<Chunk>(abort);
-    const tools = namesOf(args.tools);
     const reader = tools.size > 0 ? new ToolCallReader(tools) : undefined;
     const whole: { text: string; tokens: WirePiece[] } = { text: "", tokens: [] };
     let begun = () => {};
@@ -323,11 +326,11 @@ async function once<T>(
   signal?: AbortSignal,
 ): Promise<T> {
   if (signal?.aborted) throw ForedraftError.aborted(signal);
-  const { client, wasm } = start(assets);
+  const { client, files } = start(assets);
   const abort = () => client.close(ForedraftError.aborted(signal));
   signal?.addEventListener("abort", abort, { once: true });
   try {
-    return await ask(client, wasm === undefined ? {} : { wasm });
+    return await ask(client, files.wasm === undefined ? {} : { wasm: files.wasm });
   } finally {
     signal?.removeEventListener("abort", abort);
     client.close(wasUnloaded());
@@ -344,6 +347,15 @@ function probeArgs(options: ProbeOptions): ProbeArgs {
   const tokens = number("context", context);
   if (tokens !== undefined) args.context = tokens;
   return args;
+}
+
+/** The files whose place is given. */
+export function filesOf(assets: Assets | undefined): Files {
+  const files: Files = {};
+  for (const name of ["wasm", "grammar"] as const) {
+    if (assets?.[name] !== undefined) files[name] = absolute(assets[name], `assets.${name}`);
+  }
+  return files;
 }
 
 function wasUnloaded(): ForedraftError {
@@ -391,7 +403,7 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
   const { device = "auto", storage = "auto" } = options;
   const args: LoadArgs = { model: send(options.model, "model"), device, storage };
   known(options, Object.keys(LOAD));
-  if (options.assets) known(options.assets, ["worker", "wasm"], "assets.");
+  if (options.assets) known(options.assets, ["worker", "wasm", "grammar"], "assets.");
   if (typeof options.remember === "object") known(options.remember, ["bytes"], "remember.");
   if (!["auto", "require", "off"].includes(storage)) throw refused("storage", storage, '"auto", "require" or "off"');
   if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");

@@ -20,6 +20,7 @@ export type ErrorCode =
   | "out_of_memory"
   | "prompt_too_long"
   | "quota_exceeded"
+  | "schema"
   | "self_test_failed"
   | "storage_busy"
   | "storage_unavailable"

@@ -1,6 +1,8 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
 import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
+import type { Vocabulary } from "../generated/foredraft_grammar.js";
 import { ForedraftError, reasonOf } from "./errors.js";
+import { vocabularyOf } from "./grammar.js";
 import { deleteLearned, onForget, readCuts, readLearned, updateLearned, writeCuts } from "./learned.js";
 import type {
   Answer,
@@ -46,6 +48,10 @@ interface RawInfo extends Omit<EngineInfo, "remember" | "storage"> {
 export class EngineHost {
   private engine: Engine | undefined;
   private closed = false;
+  /** Makes matchers of JSON schemas, once a request has had one. */
+  private vocabulary: Vocabulary | undefined;
+  /** Where the wasm of that is, if not beside this script. */
+  private grammar: string | undefined;
   /** Where what is learned is kept, if it is: the tokenizer it belongs to. */
   private kept: string | undefined;
   /** Ends the hearing of a `forget` that means every engine. */
@@ -120,6 +126,7 @@ export class EngineHost {
       const remember = await this.recall(engine, tokenizer, args.remember);
       if (this.closed) throw wasUnloaded();
       this.engine = engine;
+      this.grammar = args.grammar;
       return { ...info, remember, storage: sources.flatMap((source) => source.outcome() ?? []) };
     } catch (thrown) {
       engine?.free();
@@ -143,9 +150,26 @@ export class EngineHost {
     this.unhear();
     for (const id of this.running.keys()) this.cancel(id);
     void this.turn.then(() => {
+      this.dropVocabulary();
       this.engine?.free();
       this.engine = undefined;
     });
+  }
+
+  /** Makes the engine ready for requests with a schema. */
+  private async readVocabulary(engine: Engine): Promise<void> {
+    if (this.vocabulary) return;
+    this.vocabulary = await vocabularyOf(engine, this.grammar);
+    engine.setVocabulary(this.vocabulary);
+  }
+
+  private dropVocabulary(): void {
+    try {
+      this.vocabulary?.free();
+    } catch {
+      // After a trap in its wasm it may not let go.
+    }
+    this.vocabulary = undefined;
   }
 
   private loaded(): Engine {
@@ -223,6 +247,7 @@ export class EngineHost {
     const state = this.running.get(id);
     const engine = this.loaded();
     if (state?.cancelled) throw ForedraftError.aborted();
+    if (args.schema !== undefined) await this.readVocabulary(engine);
     const generation = engine.generate(JSON.stringify(args));
     if (state) state.generation = generation;
     try {
@@ -236,6 +261,11 @@ export class EngineHost {
         }
         this.post({ id, kind: "event", of: "generate", event });
       }
+    } catch (thrown) {
+      const error = ForedraftError.from(thrown, "worker_failed");
+      // A matcher that broke down may have left the others in disorder: they are made anew.
+      if (error.code === "schema") this.dropVocabulary();
+      throw error;
     } finally {
       if (state) delete state.generation;
       generation.free();

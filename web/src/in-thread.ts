@@ -5,10 +5,9 @@
  * Importing this module does nothing: wasm and downloads begin with `Engine.load`.
  */
 import { Client, type Connect } from "./client.js";
-import { ModelEngine, checkShadersOf, probeWith, type Assets, type LoadOptions } from "./engine.js";
+import { ModelEngine, checkShadersOf, filesOf, probeWith, type Assets, type Files, type LoadOptions } from "./engine.js";
 import { ForedraftError } from "./errors.js";
 import { EngineHost } from "./host.js";
-import { absolute } from "./models.js";
 import type { Probe, ProbeOptions } from "./probe.js";
 
 export type * from "./types.js";
@@ -41,9 +40,8 @@ export function checkShaders(options: { pipelines?: boolean } = {}, assets?: Ass
   return checkShadersOf(startHere, options, assets);
 }
 
-function startHere(assets?: Assets): { client: Client; wasm: string | undefined } {
-  const wasm = assets?.wasm === undefined ? undefined : absolute(assets.wasm, "assets.wasm");
-  return { client: new Client(here), wasm };
+function startHere(assets?: Assets): { client: Client; files: Files } {
+  return { client: new Client(here), files: filesOf(assets) };
 }
 
 const here: Connect = (receive, fail) => {

@@ -1,6 +1,6 @@
 /** The package's main entry behind `index.ts`: engines in a dedicated worker that the package starts itself. */
 import { Client, type Connect } from "./client.js";
-import { ModelEngine, checkShadersOf, probeWith, type Assets, type LoadOptions } from "./engine.js";
+import { ModelEngine, checkShadersOf, filesOf, probeWith, type Assets, type Files, type LoadOptions } from "./engine.js";
 import { ForedraftError, reasonOf } from "./errors.js";
 import { absolute } from "./models.js";
 import type { Probe, ProbeOptions } from "./probe.js";
@@ -33,23 +33,26 @@ export function checkShaders(options: { pipelines?: boolean } = {}, assets?: Ass
   return checkShadersOf(startWorker, options, assets);
 }
 
-/** Starts the worker. Gives also where it finds the wasm, if that is not beside it. */
-export function startWorker(assets?: Assets): { client: Client; wasm: string | undefined } {
-  const wasm = assets?.wasm === undefined ? undefined : absolute(assets.wasm, "assets.wasm");
+/** Starts the worker. Gives also where it finds what is not beside it. */
+export function startWorker(assets?: Assets): { client: Client; files: Files } {
+  const files = filesOf(assets);
   const script = assets?.worker === undefined ? undefined : absolute(assets.worker, "assets.worker");
   // Some bundlers put a path in the place of such a URL.
   const own = absolute(new URL("./worker.js", import.meta.url), "the worker's address");
   if (isForeign(script ?? own)) {
     // A bundler that moves the script as it is leaves the wasm out of it.
-    const beside = absolute(new URL("./foredraft_bg.wasm", import.meta.url), "the wasm's address");
-    return { client: new Client(foreign(script ?? own)), wasm: wasm ?? (script === undefined ? beside : undefined) };
+    const beside = {
+      wasm: absolute(new URL("./foredraft_bg.wasm", import.meta.url), "the wasm's address"),
+      grammar: absolute(new URL("./foredraft_grammar_bg.wasm", import.meta.url), "the address of the schemas' wasm"),
+    };
+    return { client: new Client(foreign(script ?? own)), files: script === undefined ? { ...beside, ...files } : files };
   }
   // The expression as bundlers know it: they find the worker by `new Worker(new URL(…, import.meta.url))`.
   const worker = () =>
     script === undefined
       ? new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "foredraft" })
       : new Worker(script, { type: "module", name: "foredraft" });
-  return { client: new Client(through(worker)), wasm };
+  return { client: new Client(through(worker)), files };
 }
 
 /** A worker can only be started from the page's own origin. */

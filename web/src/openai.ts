@@ -41,6 +41,17 @@ export interface Tool {
   };
 }
 
+/** How an answer has to look. */
+export type ResponseFormat =
+  | { type: "text" }
+  /** A JSON object, whatever is in it. */
+  | { type: "json_object" }
+  /** JSON that a schema allows. The model is not shown the schema: say in a message what its fields are for. */
+  | {
+      type: "json_schema";
+      json_schema: { schema: Readonly<Record<string, unknown>>; name?: string; description?: string; strict?: boolean | null };
+    };
+
 /** Options that both kinds of completion share; `null` counts as not given. */
 export interface CompletionOptions {
   /** Most tokens to write; without it, until the model stops or the context is full. */
@@ -70,6 +81,11 @@ export interface CompletionOptions {
   speculation?: Speculation | null;
   stream_options?: { include_usage?: boolean | null } | null;
   /**
+   * JSON, on one line, token by token as a grammar allows it: valid unless `max_tokens` or the context cuts it
+   * (`finish_reason: "length"`). Speculation works as ever. A schema that cannot be kept to is an error, `schema`.
+   */
+  response_format?: ResponseFormat | null;
+  /**
    * Ends the answer early, with `finish_reason: "abort"`. A request that was aborted before its answer began throws `aborted`
    * instead: at once where the signal had fired already, else when the answers ahead of it have ended.
    */
@@ -81,14 +97,15 @@ export interface ChatCompletionRequest extends CompletionOptions {
   messages: readonly ChatMessage[];
   /** Functions that the model may call; `bad_option` where its chat template has no place for them. */
   tools?: readonly Tool[] | null;
-  /** `"none"` hides the tools from the model. Calls cannot be forced: `"required"` and a named tool are `bad_option`. */
-  tool_choice?: "auto" | "none" | null;
+  /**
+   * `"none"` hides the tools from the model; `"required"` and a named one make its answer a call, with arguments that the
+   * tool's schema allows.
+   */
+  tool_choice?: "auto" | "none" | "required" | { type: "function"; function: { name: string } } | null;
   /** Tells how likely each token was: `choices[0].logprobs`, after bias, penalties and temperature, before truncation. */
   logprobs?: boolean | null;
   /** With `logprobs`, the likeliest tokens at each place, 0 to 8. */
   top_logprobs?: number | null;
-  /** `{ type: "text" }`, and nothing else yet. */
-  response_format?: { type: "text" } | null;
   /**
    * Messages that do not fit the context: `"error"`, the default, throws `prompt_too_long` with the numbers; `"slide"` leaves
    * out the oldest turns, but no system messages, until there is room for an answer (a quarter of the context at a time, so
@@ -231,6 +248,8 @@ export interface ChunkExtra {
   device?: DeviceInfo;
   /** Messages that the sliding context left out. */
   dropped_messages?: number;
+  /** Tokens that were sampled anew, as the schema did not allow the first sample; 0 without a schema. */
+  redrawn_tokens?: number;
 }
 
 interface Head<Kind extends string> {

@@ -60,6 +60,8 @@ export interface LoadArgs {
   storage: StorageMode;
   /** Where the wasm is, if not beside the worker. */
   wasm?: string;
+  /** The same of the wasm of JSON schemas, which is fetched when a request first has one. */
+  grammar?: string;
 }
 
 /** Arguments of `probe`. */
@@ -107,6 +109,8 @@ export interface GenerateArgs {
   stop: string[];
   speculation?: Speculation;
   tools?: unknown;
+  /** A JSON schema that the answer has to keep to, as JSON: however deep, a message carries it. */
+  schema?: string;
   context_overflow?: "error" | "slide";
   logprobs?: number;
 }
@@ -142,6 +146,7 @@ export interface Summary {
   timings: Timings;
   speculation: SpeculationStats;
   dropped_messages: number;
+  redrawn_tokens: number;
   system_fingerprint: string;
 }
 

@@ -1,7 +1,8 @@
 /** From a request to a message: every field is understood or refused, none is passed over. */
 import { ForedraftError } from "./errors.js";
-import type { ChatCompletionRequest, CompletionOptions, CompletionRequest } from "./openai.js";
+import type { ChatCompletionRequest, CompletionOptions, CompletionRequest, ResponseFormat } from "./openai.js";
 import type { GenerateArgs } from "./protocol.js";
+import { callSchema, namesOf } from "./tools.js";
 
 const NUMBERS = ["temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty"] as const;
 const COUNTS = ["top_k", "repeat_last_n", "seed"] as const;
@@ -15,46 +16,50 @@ const SHARED = [
   "model",
   "n",
   "speculation",
+  "response_format",
   "stream",
   "stream_options",
   "signal",
 ];
-const CHAT = ["messages", "tools", "tool_choice", "logprobs", "top_logprobs", "response_format", "context_overflow"];
+const CHAT = ["messages", "tools", "tool_choice", "logprobs", "top_logprobs", "context_overflow"];
 const TEXT = ["prompt", "logprobs"];
 
-/** A chat request as a message. */
-export function chatArgs(request: ChatCompletionRequest, model: string): GenerateArgs {
+/** A request as a message, and the tools whose calls its answer may be. */
+export interface Asked {
+  args: GenerateArgs;
+  tools: ReadonlySet<string>;
+}
+
+/** A chat request. */
+export function chatArgs(request: ChatCompletionRequest, model: string): Asked {
   known(request, [...SHARED, ...CHAT]);
   const args: GenerateArgs = { ...sharedArgs(request, model), messages: request.messages };
-  const { tool_choice: choice, response_format: format, context_overflow: overflow } = request;
+  const { tool_choice: choice, context_overflow: overflow } = request;
+  const tools = choice === "none" ? undefined : (request.tools ?? undefined);
+  if (tools !== undefined) args.tools = tools;
+  const names = namesOf(tools);
+  // An answer by a schema is JSON alone, and no call.
+  const asked = { args, tools: args.schema === undefined ? names : new Set<string>() };
   if (choice != null && choice !== "auto" && choice !== "none") {
-    throw refused(
-      "tool_choice",
-      choice,
-      '"auto" or "none": a call cannot be forced without a grammar, which this version does not have',
-    );
-  }
-  if (request.tools != null && choice !== "none") args.tools = request.tools;
-  if (format != null && format.type !== "text") {
-    throw refused(
-      "response_format.type",
-      format.type,
-      '"text": answers in JSON need a grammar, which this version does not have',
-    );
+    if (args.schema !== undefined) throw refused("tool_choice", choice, '"auto" or "none" beside a response_format of JSON');
+    const wanted = choice === "required" ? names : new Set([choice.function?.name]);
+    const known = [...wanted].every((name) => names.has(name));
+    if (wanted.size === 0 || !known) throw refused("tool_choice", choice, "tools beside it, and one of them by its name");
+    args.schema = asText("tools", () => callSchema(request.tools ?? [], wanted));
   }
   if (overflow != null) args.context_overflow = oneOf("context_overflow", overflow, ["error", "slide"]);
   if (boolean("logprobs", request.logprobs)) args.logprobs = count("top_logprobs", request.top_logprobs) ?? 0;
   else if (request.top_logprobs != null) throw refused("top_logprobs", request.top_logprobs, "logprobs: true beside it");
-  return args;
+  return asked;
 }
 
-/** A request to continue a text, as a message. */
-export function textArgs(request: CompletionRequest, model: string): GenerateArgs {
+/** A request to continue a text. */
+export function textArgs(request: CompletionRequest, model: string): Asked {
   known(request, [...SHARED, ...TEXT]);
   const args: GenerateArgs = { ...sharedArgs(request, model), prompt: request.prompt };
   const logprobs = count("logprobs", request.logprobs);
   if (logprobs !== undefined) args.logprobs = logprobs;
-  return args;
+  return { args, tools: new Set() };
 }
 
 /** What is `null` counts as not given, as in OpenAI's API. */
@@ -80,7 +85,39 @@ function sharedArgs(request: CompletionOptions & { stream?: boolean | null }, mo
   const most = count("max_completion_tokens", request.max_completion_tokens) ?? count("max_tokens", request.max_tokens);
   if (most !== undefined) args.max_tokens = most;
   if (request.speculation != null) args.speculation = request.speculation;
+  const schema = schemaOf(request.response_format);
+  if (schema !== undefined) args.schema = schema;
   return args;
+}
+
+/** JSON of plain data. */
+function asText(option: string, data: () => unknown): string {
+  try {
+    return JSON.stringify(data());
+  } catch (cause) {
+    throw new ForedraftError("bad_option", `${option} cannot be written as JSON, expected plain data`, { option }, { cause });
+  }
+}
+
+/** The JSON schema of a format; the engine says what is wrong with one that is none. */
+function schemaOf(format: ResponseFormat | null | undefined): string | undefined {
+  switch (format?.type) {
+    case undefined:
+    case "text":
+      return undefined;
+    case "json_object":
+      known(format, ["type"], "response_format.");
+      return '{ "type": "object" }';
+    case "json_schema": {
+      known(format, ["type", "json_schema"], "response_format.");
+      const { json_schema: given } = format;
+      if (given?.schema == null) throw refused("response_format.json_schema.schema", given?.schema, "a JSON schema");
+      known(given, ["name", "description", "schema", "strict"], "response_format.json_schema.");
+      return asText("response_format.json_schema.schema", () => given.schema);
+    }
+    default:
+      throw refused("response_format.type", Reflect.get(format ?? {}, "type"), '"text", "json_object" or "json_schema"');
+  }
 }
 
 function stops(stop: CompletionOptions["stop"]): string[] {

@@ -43,11 +43,12 @@ export interface Shape<Chunk, Answer> {
 }
 
 const plain = (tokens: WirePiece[]) => tokens.map(({ logprob: _, ...piece }) => piece);
-const figures = ({ timings, speculation, device, dropped_messages }: Summary) => ({
+const figures = ({ timings, speculation, device, dropped_messages, redrawn_tokens }: Summary) => ({
   timings,
   speculation,
   device,
   dropped_messages,
+  redrawn_tokens,
 });
 const extra = ({ tokens, rejected, summary }: Piece): ChunkExtra => ({
   tokens: plain(tokens),

@@ -1,5 +1,5 @@
 /** Tool calls in a model's text: the common `<tool_call>{…}</tool_call>`, and an answer that is JSON and nothing else. */
-import type { ToolCall } from "./openai.js";
+import type { Tool, ToolCall } from "./openai.js";
 
 const OPEN = "<tool_call>";
 const CLOSE = "</tool_call>";
@@ -9,6 +9,28 @@ export function namesOf(tools: unknown): Set<string> {
   const list: unknown[] = Array.isArray(tools) ? tools : [];
   const names = list.map((tool) => record(record(tool)?.["function"])?.["name"]);
   return new Set(names.filter((name) => typeof name === "string"));
+}
+
+/** The JSON schema of a call of one of the tools in `names`: as an answer that is JSON alone. */
+export function callSchema(tools: readonly Tool[], names: ReadonlySet<unknown>): Record<string, unknown> {
+  const wanted = tools.filter((tool: Partial<Tool>) => names.has(tool.function?.name));
+  const single = wanted.length === 1;
+  const calls = wanted.map(({ function: { name, parameters } }, index) => {
+    const at = single ? "#/properties/arguments" : `#/anyOf/${index}/properties/arguments`;
+    const properties = { name: { const: name }, arguments: moved(parameters ?? { type: "object" }, at) };
+    return { type: "object", properties, required: ["name", "arguments"], additionalProperties: false };
+  });
+  return single ? calls[0]! : { anyOf: calls };
+}
+
+/** A schema that now stands at `at`: its references to its own parts go there. */
+function moved(schema: unknown, at: string): unknown {
+  if (Array.isArray(schema)) return schema.map((item: unknown) => moved(item, at));
+  const object = record(schema);
+  if (!object) return schema;
+  const entry = ([key, value]: [string, unknown]) =>
+    key === "$ref" && typeof value === "string" && value.startsWith("#") ? [key, at + value.slice(1)] : [key, moved(value, at)];
+  return Object.fromEntries(Object.entries(object).map(entry));
 }
 
 /** Looks for calls in a text that comes in pieces; holds back what may be one. */

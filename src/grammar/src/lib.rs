@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub const MAX_SCHEMA_BYTES: usize = 256 << 10;
 /// States of all automata of a request at most, of 1 to 2 kB each.
 const MAX_LEXER_STATES: usize = 20_000;
+/// Length of a reason; what is longer is cut.
+const MAX_REASON_BYTES: usize = 300;
 /// Bytes that no text in UTF-8 begins with; the trie takes a word that does for a special token.
 const NO_TEXT: u8 = 0xff;
 
@@ -172,6 +174,8 @@ fn reason(error: impl std::fmt::Display) -> String {
     match text {
         "NoExtensionBias" => "no text satisfies it".to_owned(),
         "ParserTooComplex" | "LexerTooComplex" => "a step of it takes more work than it may".to_owned(),
+        // Some print the grammar.
+        _ if text.len() > MAX_REASON_BYTES => text.chars().take(MAX_REASON_BYTES).chain(['…']).collect(),
         _ => text.to_owned(),
     }
 }
