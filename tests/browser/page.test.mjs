@@ -8,10 +8,21 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { mounts, serve } from "../../web/scripts/serve.mjs";
 import { DRAFT, MODEL, browserNames, launch, modelsFolder, outDir, startServer } from "./browsers.mjs";
+import { scriptedModel } from "./scripted.mjs";
 
 const MINUTE = 60_000;
 const PROMPT = "Say: one two three one two three one two three";
 const TABS = ["chat", "race", "bench", "compatibility"];
+/** What a question is for, and what it is answered with, by the model that is made for it. */
+const SCRIPT = { "<|say|>": ["Hello", " there,", " world", " of", " drafts."] };
+/** A driver that crashes, on request: the device of the page's worker is destroyed. */
+const CRASH = `{
+  const request = GPUAdapter.prototype.requestDevice;
+  let device;
+  GPUAdapter.prototype.requestDevice = async function (...args) { return (device = await request.apply(this, args)); };
+  new BroadcastChannel("crash").onmessage = () => device.destroy();
+}
+`;
 const web = fileURLToPath(new URL("../../web/package.json", import.meta.url));
 const AXE = readFileSync(createRequire(web).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -543,6 +554,99 @@ for (const name of browserNames) {
       );
       assert.deepEqual(nameless, []);
       await close(page);
+    });
+  });
+}
+
+// On one browser: the page is the same in both, and what differs of their GPUs is tested with the package.
+if (browserNames.includes("chromium")) {
+  describe("the page on a GPU in software", { concurrency: false }, () => {
+    let browser;
+    let server;
+    /** Whether the server has lost the model. */
+    let gone = false;
+
+    before(
+      async () => {
+        const template = "{% for m in messages %}<|start|>{{ m.role }}:{{ m.content }}<|end|>{% endfor %}<|say|>";
+        const model = scriptedModel({ scripts: SCRIPT, template });
+        const worker = CRASH + readFileSync(path.join(mounts()["/"], "worker.js"), "utf8");
+        const special = (_, response, pathname) => {
+          if (pathname === "/worker.js") response.writeHead(200, { "Content-Type": "text/javascript" }).end(worker);
+          else if (pathname === "/scripted.gguf" && gone) response.writeHead(404).end();
+          else if (pathname === "/scripted.gguf") response.writeHead(200).end(model);
+          else return false;
+          return true;
+        };
+        server = await serve({ folders: mounts(), special });
+        browser = await launch("chromium");
+      },
+      { timeout: 2 * MINUTE },
+    );
+    after(async () => {
+      await browser?.close();
+      await server?.close();
+    });
+
+    const text = (page, selector) => page.$eval(selector, (element) => element.textContent.trim());
+    const ready = (page) => page.waitForSelector("#send:not([disabled]):not([hidden])", { timeout: MINUTE });
+    const ask = async (page, question) => {
+      await page.type("#prompt", question);
+      await page.click("#send");
+      await page.waitForFunction(() => document.querySelector("#send").hidden === false, { timeout: MINUTE });
+    };
+    const turns = (page) => page.$$eval(".turn .text", (all) => all.map((body) => body.textContent));
+
+    test("the panel tells the adapter; a lost device is told, and the conversation goes on", { timeout: 3 * MINUTE }, async () => {
+      const page = await browser.newPage();
+      await page.setViewport({ width: 1280, height: 860 });
+      await page.goto(`${server.origin}/?model=/scripted.gguf&device=gpu&max_tokens=8`);
+      const crash = () => page.evaluate(() => new BroadcastChannel("crash").postMessage(1));
+      await page.click("#load");
+      await ready(page);
+      await ask(page, "one?");
+      const answer = Object.values(SCRIPT)[0].join("");
+      assert.deepEqual(await turns(page), ["one?", answer]);
+      assert.match(await text(page, "#figure-device"), /^GPU in software/);
+      assert.match(await text(page, "#badge"), /GPU in software/);
+      assert.match(await text(page, "#memory-parts"), /weights \d+/);
+      assert.match(await text(page, "#figure-speed"), /^\d+\.\d$/);
+      await page.screenshot({ path: path.join(outDir, "chromium-chat-gpu.png") });
+
+      await crash();
+      await page.type("#prompt", "two?");
+      await page.click("#send");
+      await page.waitForSelector('#alert[data-code="device_lost"]:not([hidden])', { timeout: 10_000 });
+      assert.match(await text(page, "#alert-message"), /GPU device was lost/);
+      assert.match(await text(page, "#alert-advice"), /loaded again.*ask once more/);
+      await ready(page);
+      assert.deepEqual(await turns(page), ["one?", answer], "what was said is still there");
+      assert.equal(await page.$eval("#prompt", ({ value }) => value), "two?", "and so is what was asked");
+      await page.click("#send");
+      await page.waitForFunction(() => document.querySelectorAll(".turn .note").length === 2, { timeout: MINUTE });
+      assert.deepEqual(await turns(page), ["one?", answer, "two?", answer]);
+      assert.equal(await page.$eval("#alert", ({ hidden }) => hidden), true);
+
+      // Where it cannot be loaded again, that is told too, and can be tried once more.
+      await page.evaluate(async () => {
+        const models = await (await navigator.storage.getDirectory()).getDirectoryHandle("foredraft");
+        await models.removeEntry("models", { recursive: true });
+      });
+      gone = true;
+      await crash();
+      await ask(page, "three?");
+      await page.waitForSelector("#recover:not([hidden])", { timeout: MINUTE });
+      assert.match(await text(page, "#alert-message"), /scripted\.gguf.*404/);
+      assert.match(await text(page, "#badge"), /no longer running/);
+      assert.equal(await page.$eval("#send", ({ disabled }) => disabled), true);
+      await page.screenshot({ path: path.join(outDir, "chromium-lost.png") });
+      gone = false;
+      await page.click("#recover");
+      await ready(page);
+      await page.click("#send");
+      await page.waitForFunction(() => document.querySelectorAll(".turn .note").length === 3, { timeout: MINUTE });
+      assert.deepEqual((await turns(page)).slice(4), ["three?", answer]);
+      await page.close();
     });
   });
 }

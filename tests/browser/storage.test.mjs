@@ -305,7 +305,7 @@ for (const name of browserNames) {
     });
 
     test("who waits for another tab sees how much that has of the file, and then reads it", { timeout: MINUTE }, async () => {
-      state.delay_ms = 300;
+      state.delay_ms = 1000;
       const [first, second] = [await open(), await open()];
       const downloading = first.evaluate(load, { model: PATH });
       await desk.waitForFunction(somethingIsStored, { polling: 50 });
@@ -320,7 +320,7 @@ for (const name of browserNames) {
       assert.ok(loaded[0] >= before && loaded[0] < FILE.length, `${loaded[0]} bytes, of which ${before} were there before`);
       assert.ok(loaded.every((bytes) => bytes % CHUNK === 0 || bytes === FILE.length), `whole chunks arrive: ${loaded}`);
       assert.deepEqual(loaded, loaded.toSorted((a, b) => a - b));
-      assert.ok(new Set(loaded).size > 2, `it moves: ${loaded}`);
+      assert.ok(new Set(loaded).size > 1, `it moves: ${loaded}`);
     });
 
     test("two files in either order, and one file twice, do not wait for each other", { timeout: MINUTE }, async () => {

@@ -19,7 +19,7 @@ export function startBench(session: Session, settings: Settings, address: URLSea
 
   const refresh = () => {
     const { state } = session;
-    button("run").disabled = state === "busy" || state === "loading";
+    button("run").disabled = !["empty", "ready"].includes(state);
     button("run").textContent = session.engine ? "Run" : "Load the model and run";
     button("run").hidden = running;
     button("bench-stop").hidden = part("bench-state").hidden = !running;
@@ -71,7 +71,7 @@ export function startBench(session: Session, settings: Settings, address: URLSea
     void run();
   });
   // A bench cannot be asked to end.
-  button("bench-stop").addEventListener("click", () => void session.restart());
+  button("bench-stop").addEventListener("click", () => void session.restart().catch(complain));
   copies(button("bench-copy"), () => json);
   session.onChange(refresh);
   refresh();
@@ -90,7 +90,8 @@ function show(report: BenchReport, json: string): void {
   });
   part("rows").replaceChildren(...rows);
   const control = report.controls[0]?.geomean_speedup ?? null;
-  const costs = Object.entries(report.verify_cost).map(([k, cost]) => `${k} cost ${cost.toFixed(2)}`);
+  const several = Object.entries(report.verify_cost).filter(([k]) => k !== "1");
+  const costs = several.map(([k, cost]) => `${k} cost ${cost.toFixed(2)}`);
   part("notes").textContent = [
     `On average ${fixed(report.geomean_speedup, 2)} times as fast (geometric mean).`,
     `Plain decoding against itself gives ${fixed(control, 2)}: that far from 1 is noise of this machine.`,

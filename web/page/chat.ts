@@ -18,7 +18,7 @@ export function startChat(session: Session, settings: Settings, panel: LivePanel
   const refresh = () => {
     const { state } = session;
     prompt.disabled = !session.engine;
-    prompt.placeholder = session.engine ? "Write a message" : "Load a model first";
+    prompt.placeholder = state === "lost" ? "Load the model again first" : session.engine ? "Write a message" : "Load a model first";
     button("send").disabled = state !== "ready";
     button("send").hidden = answering;
     button("stop").hidden = !answering;
@@ -41,7 +41,7 @@ export function startChat(session: Session, settings: Settings, panel: LivePanel
     const conversation = (messages = [...messages, { role: "user", content: text }]);
     prompt.value = "";
     part("announcement").textContent = "The model is answering.";
-    new Turn(log, "user", text);
+    const question = new Turn(log, "user", text);
     const turn = new Turn(log, "assistant");
     turn.busy(true);
     answering = true;
@@ -79,6 +79,12 @@ export function startChat(session: Session, settings: Settings, panel: LivePanel
       if (messages === conversation) {
         messages = answer === "" ? conversation.slice(0, -1) : [...conversation, { role: "assistant", content: answer }];
         part("announcement").textContent = answer === "" ? "There is no answer." : `The model answered: ${answer}`;
+        if (answer === "" && prompt.value === "") {
+          // To be asked again, or otherwise.
+          prompt.value = text;
+          question.remove();
+          turn.remove();
+        } else if (answer === "") turn.note("no answer");
       }
       refresh();
     }

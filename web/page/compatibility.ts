@@ -17,8 +17,8 @@ type Mark = "good" | "fair" | "bad";
 const WORDS: Readonly<Record<Mark, string>> = { good: "yes", fair: "partly", bad: "no" };
 
 /** One line: what it is, how it stands and what that means. */
-function line(name: string, mark: Mark, text: string): HTMLElement {
-  const state = make("span", { class: `mark ${mark}` }, WORDS[mark]);
+function line(name: string, mark: Mark, text: string, word = WORDS[mark]): HTMLElement {
+  const state = make("span", { class: `mark ${mark}` }, word);
   return make("div", { class: "fact" }, make("dt", {}, name), make("dd", {}, state, make("span", {}, text)));
 }
 
@@ -65,7 +65,7 @@ function speedFact({ speed }: Probe): HTMLElement {
   });
   const readable = expected.some(({ tokens }) => tokens >= 7);
   const words = expected.map(({ name, tokens }) => `${name} about ${fixed(tokens, tokens < 10 ? 1 : 0)} tokens a second`);
-  return line("Speed to expect", readable ? "good" : "fair", `${words.join(", ")}, before guessing`);
+  return line("Speed to expect", readable ? "good" : "fair", `${words.join(", ")}, before guessing`, readable ? "fine" : "slow");
 }
 
 /** What the page can tell of the browser itself. */

@@ -1,5 +1,5 @@
 /** Choosing a model, from the catalog, by its address or as a file, and loading it. */
-import { ForedraftError, type LoadOptions, type ModelSource } from "../src/index.js";
+import { ForedraftError, storage, type LoadOptions, type ModelSource } from "../src/index.js";
 import catalog from "./catalog.json";
 import { button, byId, input, make, part, progress } from "./dom.js";
 import { deviceText, size } from "./format.js";
@@ -38,10 +38,19 @@ function listCatalog(): void {
   const rows = catalog.map(({ name, bytes, licence }, index) => {
     const radio = make("input", { type: "radio", name: "source", value: name });
     radio.checked = index === 0;
-    const about = make("span", { class: "hint" }, `${size(bytes)} to download · ${licence}`);
+    const about = make("span", { class: "hint", id: `about-${name}` }, `${size(bytes)} to download · ${licence}`);
     return make("label", { class: "choice" }, radio, make("span", {}, make("strong", {}, name), about));
   });
   part("catalog").append(...rows);
+}
+
+/** Says of each of them whether it has to be downloaded. */
+async function tellStored(): Promise<void> {
+  const stored = await storage.list().catch(() => []);
+  for (const { name, url, bytes, licence } of catalog) {
+    const here = stored.some((model) => model.url === url && model.complete);
+    part(`about-${name}`).textContent = `${size(bytes)} ${here ? "on this device" : "to download"} · ${licence}`;
+  }
 }
 
 /** A drop zone and its file input; gives the function that takes a file for it. */
@@ -94,6 +103,8 @@ function dropAnywhere(take: (file: File) => void): void {
 /** Starts the part of the page that loads models; gives the function that loads the chosen one. */
 export function startModel(session: Session, settings: Settings, address: URLSearchParams): () => Promise<boolean> {
   let open = true;
+  /** What the visitor chose it by, where that is a name. */
+  let name: string | undefined;
   const bar = byId("load-progress", HTMLProgressElement);
 
   /** Shows what can be done in the present state, and only that. */
@@ -113,7 +124,14 @@ export function startModel(session: Session, settings: Settings, address: URLSea
     button("change").textContent = open ? "Keep this one" : "Change";
     button("change").setAttribute("aria-expanded", String(open));
     button("change").disabled = button("unload").disabled = state === "busy";
-    if (engine) part("badge").textContent = `${engine.model} · ${deviceText(engine.device)}`;
+    const lost = state === "lost";
+    button("recover").hidden = !lost;
+    part("model-loaded").classList.toggle("lost", lost);
+    if (engine) {
+      part("badge").textContent = `${name ?? engine.model} · ${lost ? "no longer running" : deviceText(engine.device)}`;
+      part("badge").title = engine.model;
+    }
+    if (open && !loads) void tellStored();
   };
 
   const load = async (): Promise<boolean> => {
@@ -127,6 +145,8 @@ export function startModel(session: Session, settings: Settings, address: URLSea
       return false;
     }
     const options: LoadOptions = { model, ...loading(settings.values), ...(draftModel !== undefined && { draftModel }) };
+    const source = radios().find((radio) => radio.checked)?.value;
+    name = catalog.find((entry) => entry.name === source)?.name;
     try {
       open = !(await session.load(options));
     } catch (thrown) {
@@ -137,14 +157,24 @@ export function startModel(session: Session, settings: Settings, address: URLSea
     return session.state === "ready";
   };
 
+  const recover = async () => {
+    calm();
+    try {
+      await session.recover();
+    } catch (thrown) {
+      complain(thrown);
+    }
+  };
+
   session.onProgress = ({ stage, loaded, total, progress: share, text }) => {
     progress(bar, total > 0 ? share : undefined);
+    const bytes = total > 0 ? `${size(loaded)} of ${size(total)}` : undefined;
     const told: Readonly<Record<string, string>> = {
       device: "Preparing the device",
       storage: text,
-      waiting: "Another tab downloads this model",
+      waiting: `Another tab downloads this model${bytes ? `: ${bytes}` : ""}`,
     };
-    part("load-text").textContent = told[stage] ?? (total > 0 ? `${size(loaded)} of ${size(total)}` : "Reading the model");
+    part("load-text").textContent = told[stage] ?? bytes ?? "Reading the model";
   };
   listCatalog();
   dropAnywhere(fileField("model"));
@@ -163,6 +193,7 @@ export function startModel(session: Session, settings: Settings, address: URLSea
     event.preventDefault();
     void load();
   });
+  button("recover").addEventListener("click", () => void recover());
   button("cancel-load").addEventListener("click", () => session.cancelLoad());
   button("change").addEventListener("click", () => {
     open = !open;

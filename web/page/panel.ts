@@ -28,11 +28,10 @@ export class LivePanel {
     this.steps = [];
     for (const id of ["speed", "acceptance", "length", "round", "first", "tokens"]) put(`figure-${id}`, "–");
     part("speed-curve").replaceChildren();
-    part("by-position").hidden = true;
-    part("by-drafter").hidden = true;
+    for (const id of ["round-about", "by-position", "by-drafter"]) part(id).hidden = true;
     put("reason", "");
     put("figure-device", engine ? deviceText(engine.device) : "–");
-    put("device-reason", engine ? `Device: ${engine.deviceReason}` : "");
+    put("device-reason", engine ? `Device: ${engine.deviceReason === "asked for" ? "as the settings say" : engine.deviceReason}` : "");
     put("figure-memory", "–");
     put("memory-parts", "");
     if (engine) void showMemory(engine);
@@ -105,7 +104,7 @@ function showSpeculation(stats: SpeculationStats): void {
       const label = String(index + 1);
       return { label, value: accepted / made, text: `guess ${label}: ${accepted} of ${made} kept` };
     });
-  part("by-position").hidden = bars.length === 0;
+  part("round-about").hidden = part("by-position").hidden = bars.length === 0;
   if (bars.length > 0) part("position-chart").replaceChildren(shareBars("Guesses kept by position", bars));
   const rows = Object.entries(stats.by_drafter).filter(([, tally]) => tally.drafted > 0);
   part("by-drafter").hidden = rows.length === 0;

@@ -1,9 +1,9 @@
 /** The one engine of the page, which its tabs share, and who is using it. */
 import { Engine, type LoadOptions, type LoadProgress } from "../src/index.js";
-import { isGone } from "./problems.js";
+import { complain, isGone } from "./problems.js";
 
-/** What the tabs may do now. */
-export type State = "empty" | "loading" | "ready" | "busy";
+/** What the tabs may do now; a `"lost"` engine answers no more until its model has been loaded again. */
+export type State = "empty" | "loading" | "ready" | "busy" | "lost";
 
 export class Session {
   engine: Engine | undefined;
@@ -13,11 +13,13 @@ export class Session {
   onProgress: (progress: LoadProgress) => void = () => {};
   private loading: AbortController | undefined;
   private working: AbortController | undefined;
+  private lost = false;
   private readonly listeners: (() => void)[] = [];
 
   get state(): State {
     if (this.loading) return "loading";
     if (!this.engine) return "empty";
+    if (this.lost) return "lost";
     return this.working ? "busy" : "ready";
   }
 
@@ -53,6 +55,7 @@ export class Session {
     this.stop();
     this.engine?.unload();
     this.engine = undefined;
+    this.lost = false;
     this.hasDraft = false;
     this.changed();
   }
@@ -67,8 +70,11 @@ export class Session {
       return await work(engine, abort.signal);
     } catch (thrown) {
       if (abort.signal.aborted) return undefined;
-      // Nothing answers any more after these.
-      if (isGone(thrown)) await this.recover(engine);
+      if (isGone(thrown)) {
+        // It takes a while, and who waits is to know for what.
+        complain(thrown);
+        await this.recover();
+      }
       throw thrown;
     } finally {
       if (this.working === abort) this.working = undefined;
@@ -84,19 +90,21 @@ export class Session {
   /** Ends the work that runs, also such as cannot be asked to end: the model is loaded again. */
   async restart(): Promise<void> {
     this.stop();
-    if (this.engine) await this.recover(this.engine);
+    await this.recover();
   }
 
-  /** Loads the model again, so that a conversation can go on; where that fails there is none. */
-  private async recover(engine: Engine): Promise<void> {
-    if (this.engine !== engine || this.loading) return;
+  /** Loads the model again, so that a conversation can go on; where that fails or is cancelled it can be tried again. */
+  async recover(): Promise<void> {
+    const { engine } = this;
+    if (!engine || this.loading) return;
     const abort = (this.loading = new AbortController());
+    this.lost = true;
     this.changed();
     try {
       await engine.recover({ signal: abort.signal, onProgress: this.onProgress });
-    } catch {
-      // Why it was lost is told by who asked; that it is gone shows.
-      if (this.engine === engine) this.unload();
+      this.lost = false;
+    } catch (thrown) {
+      if (!abort.signal.aborted && this.engine === engine) throw thrown;
     } finally {
       if (this.loading === abort) this.loading = undefined;
       this.changed();

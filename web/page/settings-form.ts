@@ -9,7 +9,7 @@ const GROUPS: readonly { title: string; keys: readonly Key[]; note?: string }[] 
   {
     title: "Custom guessing",
     keys: ["drafters", "length", "num_speculative_tokens", "accept"],
-    note: "Used where guessing ahead is set to Custom.",
+    note: "Used where guessing ahead is set to Custom. What is written can only change by which guesses are kept.",
   },
   {
     title: "Answers",

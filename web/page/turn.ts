@@ -59,6 +59,11 @@ export class Turn {
     this.follow(true);
   }
 
+  /** Takes it out of the conversation. */
+  remove(): void {
+    this.root.remove();
+  }
+
   /** Marks the turn as being written. */
   busy(on: boolean): void {
     this.root.classList.toggle("busy", on);
