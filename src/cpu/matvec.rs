@@ -173,6 +173,7 @@ pub(super) fn panel(x: &[[u32; Q8_WORDS]], count: usize) -> Vec<Block> {
 /// machine.
 #[inline(always)]
 pub(super) fn rows_q8<D: Decode, S: Simd>(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
+    assert!(D::LAYOUT.is_quantised(), "weights that are floats are multiplied with floats");
     let count = input.count;
     let [quant_words, scale_words] = matrix::row_words(input.part);
     for (group, products) in products.chunks_exact_mut(LANES * count).enumerate() {
