@@ -4,7 +4,9 @@
 // Positions run in path order: slot p for p < base, then the slots of the column's ancestors by depth. A column sees
 // positions up to its own; a window leaves the last of them, a view the first and the last.
 // A row is a column and a head; rows of one KV head are together, so keys and values that they share are loaded once.
-// Grid: x = chunk, y = KV head, z = ROWS rows. A chunk without a visible position is skipped.
+// Grid: x = chunk, y = KV head, z = ROWS rows. With ALONE, where threads are emulated and what they share costs, a thread has
+// a chunk of up to ROWS heads of one column and one KV head: columns, then such groups of heads, then chunks, WORKGROUP a
+// workgroup, folded over x and y. A chunk without a visible position is skipped.
 // Order of summation: a score by elements ascending; the sum of e_p and the values by positions ascending. Nothing depends on
 // the columns in flight nor on where a slot lies.
 
@@ -41,11 +43,6 @@ struct Fixed {
 // (columns, heads, chunks, head_dim/4 + 1) weighted values, then maximum and sum
 @group(0) @binding(5) var<storage, read_write> partial_out: array<vec4<f32>>;
 
-// (KV_CHUNK, ROWS) scores, then e_p; a position that a row does not see has 0
-var<workgroup> weights: array<f32, KV_CHUNK * ROWS>;
-// (KV_CHUNK, MAX_COLUMNS) first words of the positions
-var<workgroup> slots: array<u32, KV_CHUNK * MAX_COLUMNS>;
-
 fn seen_at(position: u32, seen: Seen) -> bool {
     return (position >= seen.start && position < seen.hole) || (position >= seen.resume && position < seen.end);
 }
@@ -55,9 +52,147 @@ fn sees(seen: Seen, start: u32, end: u32) -> bool {
     return max(seen.start, start) < min(seen.hole, end) || max(seen.resume, start) < min(seen.end, end);
 }
 
+// Eight elements of a query times those of a key, added to a score in their order.
+fn score_of(a: vec4<f32>, b: vec4<f32>, key: vec4<u32>, sum: f32) -> f32 {
+    let x = unpack2x16float(key.x);
+    let y = unpack2x16float(key.y);
+    let z = unpack2x16float(key.z);
+    let t = unpack2x16float(key.w);
+    let half = fma(a.w, y.y, fma(a.z, y.x, fma(a.y, x.y, fma(a.x, x.x, sum))));
+    return fma(b.w, t.y, fma(b.z, t.x, fma(b.y, z.y, fma(b.x, z.x, half))));
+}
+
 fn value_pair(weight: f32, word: u32, sum: vec2<f32>) -> vec2<f32> {
     return fma(vec2<f32>(weight), unpack2x16float(word), sum);
 }
+
+#ifdef ALONE
+const WORKGROUP: u32 = 8u;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let item = (group.y * groups.x + group.x) * WORKGROUP + thread;
+    let per_kv = fixed.heads / fixed.kv_heads;
+    let tiles = (per_kv + ROWS - 1u) / ROWS;
+    let column = item % params.live_cols;
+    let tile = item / params.live_cols % tiles;
+    let kv_head = item / params.live_cols / tiles % fixed.kv_heads;
+    let chunk = item / params.live_cols / tiles / fixed.kv_heads;
+    let start = chunk * KV_CHUNK;
+    let seen = seen_by(column, fixed.window);
+    if !sees(seen, start, start + KV_CHUNK) {
+        return;
+    }
+    let count = min(seen.end - start, KV_CHUNK);
+    let vectors = fixed.head_dim / 8u;
+    let cache_at = kv_head * fixed.capacity;
+    let last_head = (kv_head + 1u) * per_kv - 1u;
+    let q_at = column * (fixed.heads + 2u * fixed.kv_heads) * vectors * 2u;
+#repeat r ROWS
+    let head{r} = min(kv_head * per_kv + tile * ROWS + {r}u, last_head);
+    let q_at{r} = q_at + head{r} * vectors * 2u;
+    var maximum{r} = LOWEST;
+    var sum{r} = 0.0;
+    // Scores, then e_p; a position that is not seen has 0.
+    var weights{r}: array<f32, KV_CHUNK>;
+#end
+    var slots: array<u32, KV_CHUNK>;
+    for (var j = 0u; j < count; j += {UNROLL}u) {
+#repeat u UNROLL
+        let at{u} = (cache_at + slot_of(column, start + min(j + {u}u, count - 1u))) * vectors;
+        slots[j + {u}u] = at{u};
+#repeat r ROWS
+        var score{r}_{u} = 0.0;
+#end
+#end
+        for (var v = 0u; v < vectors; v++) {
+#repeat r ROWS
+            let a{r} = qkv[q_at{r} + 2u * v];
+            let b{r} = qkv[q_at{r} + 2u * v + 1u];
+#end
+#repeat u UNROLL
+            let k{u} = k_cache[at{u} + v];
+#repeat r ROWS
+            score{r}_{u} = score_of(a{r}, b{r}, k{u}, score{r}_{u});
+#end
+#end
+        }
+#repeat u UNROLL
+        {
+            let visible = seen_at(start + j + {u}u, seen);
+#repeat r ROWS
+            let seen_score{r} = select(LOWEST, score{r}_{u} * fixed.scale, visible);
+            weights{r}[j + {u}u] = seen_score{r};
+            maximum{r} = max(maximum{r}, seen_score{r});
+#end
+        }
+#end
+    }
+    for (var j = 0u; j < count; j += {UNROLL}u) {
+#repeat u UNROLL
+#repeat r ROWS
+        {
+            let score = weights{r}[j + {u}u];
+            let e = select(0.0, exp(score - maximum{r}), score > LOWEST);
+            weights{r}[j + {u}u] = e;
+            sum{r} += e;
+        }
+#end
+#end
+    }
+    let stride = fixed.chunks * (vectors * 2u + 1u);
+    for (var v = 0u; v < vectors; v += 2u) {
+#repeat r ROWS
+#repeat w 2
+#repeat p 4
+        var sum{r}_{w}_{p} = vec2<f32>(0.0);
+#end
+#end
+#end
+        for (var j = 0u; j < count; j += 2u) {
+#repeat u 2
+            {
+                let at = slots[j + {u}u] + v;
+#repeat w 2
+                let value{w} = v_cache[at + {w}u];
+#end
+#repeat r ROWS
+                let weight{r} = weights{r}[j + {u}u];
+#repeat w 2
+#repeat p 4
+                sum{r}_{w}_{p} = value_pair(weight{r}, value{w}[{p}], sum{r}_{w}_{p});
+#end
+#end
+#end
+            }
+#end
+        }
+#repeat r ROWS
+        if tile * ROWS + {r}u < per_kv {
+            let out_at = (column * fixed.heads + head{r}) * stride + chunk * (vectors * 2u + 1u) + 2u * v;
+#repeat w 2
+            partial_out[out_at + 2u * {w}u] = vec4<f32>(sum{r}_{w}_0, sum{r}_{w}_1);
+            partial_out[out_at + 2u * {w}u + 1u] = vec4<f32>(sum{r}_{w}_2, sum{r}_{w}_3);
+#end
+        }
+#end
+    }
+#repeat r ROWS
+    if tile * ROWS + {r}u < per_kv {
+        let out_at = (column * fixed.heads + head{r}) * stride + chunk * (vectors * 2u + 1u) + 2u * vectors;
+        partial_out[out_at] = vec4<f32>(maximum{r}, sum{r}, 0.0, 0.0);
+    }
+#end
+}
+#else
+// (KV_CHUNK, ROWS) scores, then e_p; a position that a row does not see has 0
+var<workgroup> weights: array<f32, KV_CHUNK * ROWS>;
+// (KV_CHUNK, MAX_COLUMNS) first words of the positions
+var<workgroup> slots: array<u32, KV_CHUNK * MAX_COLUMNS>;
 
 @compute @workgroup_size(KV_CHUNK)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -112,12 +247,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 if part + {w}u < vectors {
                     let a = qkv[q_at + 2u * (part + {w}u)];
                     let b = qkv[q_at + 2u * (part + {w}u) + 1u];
-                    let x = unpack2x16float(k{w}.x);
-                    let y = unpack2x16float(k{w}.y);
-                    let z = unpack2x16float(k{w}.z);
-                    let t = unpack2x16float(k{w}.w);
-                    sum = fma(a.w, y.y, fma(a.z, y.x, fma(a.y, x.y, fma(a.x, x.x, sum))));
-                    sum = fma(b.w, t.y, fma(b.z, t.x, fma(b.y, z.y, fma(b.x, z.x, sum))));
+                    sum = score_of(a, b, k{w}, sum);
                 }
 #end
                 score = sum;
@@ -150,68 +280,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
 
-    // A thread sums TILE rows of VECTORS vectors of values; UNROLL positions are on their way at once.
-    let tiles = vectors / {VECTORS}u;
-    for (var item = thread; item < (rows + {TILE}u - 1u) / {TILE}u * tiles; item += KV_CHUNK) {
-        let tile_row = item / tiles * {TILE}u;
-        let vector = item % tiles * {VECTORS}u;
-#repeat r TILE
-        let column{r} = min(first_row + tile_row + {r}u, first_row + rows - 1u) / per_kv;
-#repeat v VECTORS
+    // A thread sums a vector of eight values of a row; UNROLL positions are on their way at once.
+    for (var item = thread; item < rows * vectors; item += KV_CHUNK) {
+        let item_row = item / vectors;
+        let vector = item % vectors;
+        let column = (first_row + item_row) / per_kv;
 #repeat p 4
-        var sum{r}_{v}_{p} = vec2<f32>(0.0);
-#end
-#end
+        var sum{p} = vec2<f32>(0.0);
 #end
         var j = 0u;
         for (; j + {UNROLL}u <= shared_count; j += {UNROLL}u) {
             let at = (cache_at + start + j) * vectors + vector;
-            let weight_at = j * ROWS + tile_row;
+            let weight_at = j * ROWS + item_row;
 #repeat u UNROLL
-#repeat v VECTORS
-            let v{u}_{v} = v_cache[at + {u}u * vectors + {v}u];
-#end
-#repeat r TILE
-            let weight{u}_{r} = weights[weight_at + {u}u * ROWS + {r}u];
-#end
+            let v{u} = v_cache[at + {u}u * vectors];
+            let weight{u} = weights[weight_at + {u}u * ROWS];
 #end
 #repeat u UNROLL
-#repeat r TILE
-#repeat v VECTORS
 #repeat p 4
-            sum{r}_{v}_{p} = value_pair(weight{u}_{r}, v{u}_{v}[{p}], sum{r}_{v}_{p});
-#end
-#end
+            sum{p} = value_pair(weight{u}, v{u}[{p}], sum{p});
 #end
 #end
         }
         for (; j < count; j++) {
-            let weight_at = j * ROWS + tile_row;
-#repeat r TILE
-            let weight{r} = weights[weight_at + {r}u];
-#end
-#repeat r TILE
-            {
-                let at = slots[j * MAX_COLUMNS + column{r}] + vector;
-#repeat v VECTORS
-                let v{v} = v_cache[at + {v}u];
+            let weight = weights[j * ROWS + item_row];
+            let v = v_cache[slots[j * MAX_COLUMNS + column] + vector];
 #repeat p 4
-                sum{r}_{v}_{p} = value_pair(weight{r}, v{v}[{p}], sum{r}_{v}_{p});
-#end
-#end
-            }
+            sum{p} = value_pair(weight, v[{p}], sum{p});
 #end
         }
-#repeat r TILE
-        if tile_row + {r}u < rows {
-            let row = first_row + tile_row + {r}u;
-            let out_at = ((row / per_kv * fixed.heads + group.y * per_kv + row % per_kv) * fixed.chunks + group.x)
-                * (fixed.head_dim / 4u + 1u) + 2u * vector;
-#repeat v VECTORS
-            partial_out[out_at + 2u * {v}u] = vec4<f32>(sum{r}_{v}_0, sum{r}_{v}_1);
-            partial_out[out_at + 2u * {v}u + 1u] = vec4<f32>(sum{r}_{v}_2, sum{r}_{v}_3);
-#end
-        }
-#end
+        let row = first_row + item_row;
+        let out_at = ((row / per_kv * fixed.heads + group.y * per_kv + row % per_kv) * fixed.chunks + group.x)
+            * (fixed.head_dim / 4u + 1u) + 2u * vector;
+        partial_out[out_at] = vec4<f32>(sum0, sum1);
+        partial_out[out_at + 1u] = vec4<f32>(sum2, sum3);
     }
 }
+#endif

@@ -69,6 +69,9 @@ pub(super) const MAX_HEAD_DIM: u32 = u32_after(Kernel::AttentionCombine.source()
 pub(super) const TEXTURE_WIDTH: u32 =
     u32_after(include_str!("../../shaders/shared/layouts.wgsl"), "const TEXTURE_WIDTH: u32 = ");
 
+/// Threads of a workgroup of `attention` where each works alone.
+pub(super) const ATTENTION_WORKGROUP: u32 = u32_after(Kernel::Attention.source(), "const WORKGROUP: u32 = ");
+
 const _: () = {
     assert!(u32_after(Kernel::Attention.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "attention.wgsl");
     assert!(
@@ -87,21 +90,26 @@ const _: () = {
 /// How `attention` is cut. The bits are the same for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct AttentionCut {
-    /// Rows, each a column and a head, that one workgroup computes.
+    /// Whether a thread computes a chunk on its own, or with the others of a workgroup.
+    pub alone: bool,
+    /// Rows, each a column and a head, that one thread or workgroup computes at most.
     pub rows: u32,
-    /// Rows whose values a thread sums.
-    pub tile: u32,
-    /// Vectors of eight values that it sums, 1 or 2.
-    pub vectors: u32,
-    /// Positions whose values it loads at once.
+    /// Positions whose keys, or together whose values, a thread loads at once.
     pub unroll: u32,
 }
 
 impl AttentionCut {
-    /// What is loaded serves as many rows as there are.
-    pub const SOFTWARE: AttentionCut = AttentionCut { rows: 32, tile: 4, vectors: 2, unroll: 1 };
+    /// No barriers and nothing shared, since emulated threads wait for each other one by one; what is loaded serves the
+    /// heads of a KV head, a query's elements eight positions. With 3 heads a KV head of 64 elements, 1 column after 4000
+    /// tokens took llvmpipe 23 ms in 30 layers, a workgroup of 64 threads a chunk 83 ms.
+    pub const SOFTWARE: AttentionCut = AttentionCut { alone: true, rows: 4, unroll: 8 };
     /// As many threads as there can be, and loads that do not wait for each other.
-    pub const HARDWARE: AttentionCut = AttentionCut { rows: 8, tile: 1, vectors: 1, unroll: 8 };
+    pub const HARDWARE: AttentionCut = AttentionCut { alone: false, rows: 8, unroll: 8 };
+
+    /// For KV heads that so many heads read: rows that there are not would be computed for nothing.
+    pub(super) fn of(self, per_kv: u32) -> AttentionCut {
+        if self.alone { AttentionCut { rows: self.rows.min(per_kv), ..self } } else { self }
+    }
 }
 
 /// How kernels are cut; decided once a device, the same for every column count.
@@ -280,7 +288,8 @@ impl KernelKey {
                 format!("{}{}", self.kernel().name(), with(quantised, " q8"))
             }
             KernelKey::Attention(cut, uniform) => {
-                format!("attention (rows {}, tile {}){}", cut.rows, cut.tile, with(uniform, " uniform"))
+                let alone = with(cut.alone, " a thread");
+                format!("attention (rows {}{alone}){}", cut.rows, with(uniform, " uniform"))
             }
             KernelKey::Sample(threads) => format!("sample (threads {threads})"),
             KernelKey::RowStats(threads) => format!("row_stats (threads {threads})"),
@@ -314,10 +323,9 @@ impl KernelKey {
                     set("UNIFORM", (UNIFORM_WORDS / 4).to_string());
                 }
             }
-            KernelKey::Attention(AttentionCut { rows, tile, vectors, unroll }, uniform) => {
+            KernelKey::Attention(AttentionCut { alone, rows, unroll }, uniform) => {
+                flags.extend(alone.then_some("ALONE"));
                 set("ROWS", rows.to_string());
-                set("TILE", tile.to_string());
-                set("VECTORS", vectors.to_string());
                 set("UNROLL", unroll.to_string());
                 if uniform {
                     set("UNIFORM", (UNIFORM_WORDS / 4).to_string());
@@ -346,10 +354,12 @@ impl KernelKey {
         ];
         for flag in [false, true] {
             keys.extend([KernelKey::RmsNorm(flag), KernelKey::AttentionCombine(flag)]);
-            keys.push(KernelKey::Attention(geometry.attention, flag));
+            keys.extend((1..=geometry.attention.rows).map(|n| KernelKey::Attention(geometry.attention.of(n), flag)));
             keys.extend([KernelKey::Activation(true, flag), KernelKey::Activation(false, flag)]);
         }
         keys.extend(KernelKey::of_layouts(geometry, &Layout::ALL));
+        keys.sort();
+        keys.dedup();
         keys
     }
 

@@ -192,7 +192,7 @@ impl GpuExecutor {
 
     /// What was decided for this device.
     pub fn kernel_choices(&self) -> Vec<KernelChoice> {
-        let Geometry { workgroup, lanes, rows, sample_threads, dot4, texture, uniform, .. } = self.geometry;
+        let Geometry { workgroup, lanes, rows, sample_threads, dot4, texture, uniform, attention } = self.geometry;
         let adapter = if self.report.software { "software adapter" } else { "hardware adapter" };
         let mut choices = vec![
             KernelChoice {
@@ -215,6 +215,11 @@ impl GpuExecutor {
                         "neighbouring threads load neighbours"
                     }
                 ),
+            },
+            KernelChoice {
+                kernel: "attention".to_owned(),
+                choice: format!("a {} a chunk", if attention.alone { "thread" } else { "workgroup" }),
+                reason: adapter.to_owned(),
             },
             KernelChoice {
                 kernel: "sample".to_owned(),

@@ -56,6 +56,8 @@ pub(super) enum Grid {
     ByColumns(u32),
     /// (chunks in use, KV heads, rows): KV heads, query heads of each, rows of a workgroup
     Chunks(u32, u32, u32),
+    /// A thread for each column, so many groups of heads and chunk in use, their workgroups folded over x and y
+    ChunkThreads(u32),
     /// Workgroups folded over x and y.
     Folded(u32),
 }
@@ -66,24 +68,31 @@ impl Grid {
         match self {
             Grid::ColumnsBy(rows) => (columns, rows, 1),
             Grid::ByColumns(groups) => (groups, columns, 1),
-            Grid::Chunks(kv_heads, per_kv, rows) => {
-                let deepest = (0..params.live_cols as usize).map(|column| params.depth(column)).max().unwrap_or(0);
-                let end = params.base + deepest + 1;
-                (end.div_ceil(crate::plan::KV_CHUNK as u32), kv_heads, (columns * per_kv).div_ceil(rows))
+            Grid::Chunks(kv_heads, per_kv, rows) => (chunks(params), kv_heads, (columns * per_kv).div_ceil(rows)),
+            Grid::ChunkThreads(groups) => {
+                folded((chunks(params) * groups * columns).div_ceil(kernels::ATTENTION_WORKGROUP))
             }
-            Grid::Folded(groups) => {
-                let y = groups.div_ceil(MAX_WORKGROUPS);
-                (groups.div_ceil(y), y, 1)
-            }
+            Grid::Folded(groups) => folded(groups),
         }
     }
 
     fn fits(self) -> bool {
         match self {
             Grid::ColumnsBy(n) | Grid::ByColumns(n) | Grid::Chunks(n, ..) => n <= MAX_WORKGROUPS,
-            Grid::Folded(n) => n.div_ceil(MAX_WORKGROUPS) <= MAX_WORKGROUPS,
+            Grid::Folded(n) | Grid::ChunkThreads(n) => n.div_ceil(MAX_WORKGROUPS) <= MAX_WORKGROUPS,
         }
     }
+}
+
+/// Chunks that a run uses.
+fn chunks(params: &Params) -> u32 {
+    let deepest = (0..params.live_cols as usize).map(|column| params.depth(column)).max().unwrap_or(0);
+    (params.base + deepest + 1).div_ceil(crate::plan::KV_CHUNK as u32)
+}
+
+fn folded(groups: u32) -> (u32, u32, u32) {
+    let y = groups.div_ceil(MAX_WORKGROUPS);
+    (groups.div_ceil(y), y, 1)
 }
 
 /// Lowers a step for plans of `bucket` columns. The message says what is wrong with the step.
@@ -150,9 +159,11 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
         Step::Attention { qkv, k_cache, v_cache, partial, shape } => {
             let heads = check(shape)?;
             let uniform = geometry.uniform && (cut.uniform)(*qkv, u64::from(bucket * heads * shape.head_dim));
+            let per_kv = shape.heads / shape.kv_heads;
+            let attention = geometry.attention.of(per_kv);
             let cache = [shape.kv_heads, shape.capacity, shape.head_dim / 2];
             Lowered {
-                key: KeyOf::One(KernelKey::Attention(geometry.attention, uniform)),
+                key: KeyOf::One(KernelKey::Attention(attention, uniform)),
                 uses: vec![
                     Use::of("qkv", *qkv, &[bucket, heads, shape.head_dim]),
                     Use::of("k_cache", *k_cache, &cache),
@@ -168,7 +179,10 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
                     ("window", shape.window),
                     ("scale", shape.scale.to_bits()),
                 ],
-                grid: Grid::Chunks(shape.kv_heads, shape.heads / shape.kv_heads, geometry.attention.rows),
+                grid: match attention.alone {
+                    true => Grid::ChunkThreads(shape.kv_heads * per_kv.div_ceil(attention.rows)),
+                    false => Grid::Chunks(shape.kv_heads, per_kv, attention.rows),
+                },
                 columns: Columns::All,
                 positions: shape.capacity.into(),
             }
