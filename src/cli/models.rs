@@ -150,7 +150,8 @@ pub(super) async fn load(mut options: LoadOptions) -> Result<Engine> {
     bar.finish_and_clear();
     let engine = engine?;
     if let (Some(path), Some(cuts)) = (cuts, engine.known_cuts().filter(|cuts| known.as_ref() != Some(cuts))) {
-        // Nor is a cache that cannot be written.
+        // Nor is a cache that cannot be written. A model that was given as a path has not made its folder.
+        let _ = path.parent().map(std::fs::create_dir_all);
         let _ = write_json(&path, &cuts);
     }
     Ok(engine)

@@ -8,10 +8,9 @@ use crate::runtime::now_ms;
 
 /// Tokens that the passes see before them: what a short prompt has.
 const CONTEXT: usize = 128;
-/// Passes whose turn would come after this long are left out: of the first turn, and of the others.
-const BUDGET_MS: f64 = 2000.0;
-/// Turns, the first to warm up.
-const TURNS: usize = 4;
+/// Turns, the first to warm up, and how long after its start, or that of the second, a pass is left out. The second times
+/// what rounds cannot do without; the others only make it better, where that is quick.
+const BUDGETS_MS: [f64; 4] = [2000.0, 2000.0, 800.0, 800.0];
 /// Which widths first: a plain step, then what drafts use most.
 const ORDER: [usize; COLUMN_BUCKETS.len()] = [0, 3, 2, 1, 4];
 
@@ -22,12 +21,12 @@ pub async fn measure(executor: &dyn Executor, model: &Model) -> Result<CostModel
     let mut start = now_ms();
     let mut warm = [false; COLUMN_BUCKETS.len()];
     let mut passes_ms = [None; COLUMN_BUCKETS.len()];
-    for turn in 0..TURNS {
+    for (turn, budget_ms) in BUDGETS_MS.into_iter().enumerate() {
         if turn == 1 {
             start = now_ms(); // what a first pass takes, the next does not
         }
         for bucket in ORDER {
-            let late = now_ms() - start > BUDGET_MS;
+            let late = now_ms() - start > budget_ms;
             // A plain step is measured whatever it takes.
             if late && (turn > 1 || bucket > 0) || turn > 0 && !warm[bucket] {
                 continue;
