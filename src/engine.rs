@@ -297,9 +297,15 @@ impl Engine {
     }
 
     /// The same to keep in place of bytes that are kept already: of what another engine has written there since nothing is
-    /// lost, and this engine learns it. Where nothing is kept any more, what was saved before is forgotten here too.
+    /// lost, and this engine learns it. Where nothing is kept any more, what was saved before is forgotten here too. Once they
+    /// are kept, [`Engine::suffix_store_is_saved`] is to be told.
     pub fn save_suffix_store_over(&self, kept: Option<&[u8]>) -> Vec<u8> {
         self.core.memory.suffix.borrow_mut().save_over(kept)
+    }
+
+    /// The bytes that [`Engine::save_suffix_store_over`] gave out last are kept.
+    pub fn suffix_store_is_saved(&self) {
+        self.core.memory.suffix.borrow_mut().is_saved();
     }
 
     /// Takes a suffix store that was saved, in place of what was learned so far. Bytes that are damaged, or of a model with

@@ -217,6 +217,12 @@ impl Engine {
         self.0.save_suffix_store_over(kept.as_deref())
     }
 
+    /// Those bytes are kept now.
+    #[wasm_bindgen(js_name = learnedIsSaved)]
+    pub fn learned_is_saved(&self) {
+        self.0.suffix_store_is_saved();
+    }
+
     /// Takes such bytes; damaged ones, and those of another tokenizer, are an error and change nothing.
     #[wasm_bindgen(js_name = loadLearned)]
     pub fn load_learned(&self, bytes: &[u8]) -> Result<(), JsValue> {
@@ -229,7 +235,7 @@ impl Engine {
     }
 
     /// Begins an answer. `request` is JSON `{messages | prompt, tools?, context_overflow?, logprobs?, max_tokens?, sampling?,
-    /// stop?, speculation?}`.
+    /// stop?, schema?, speculation?}`.
     pub fn generate(&self, request: &str) -> Result<Generation, JsValue> {
         let request: WebRequest = parse("request", request).map_err(thrown)?;
         let prompt = match (request.messages, request.prompt) {

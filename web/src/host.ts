@@ -209,6 +209,7 @@ export class EngineHost {
     if (kept === undefined || !engine) return;
     try {
       await updateLearned(kept, (bytes) => engine.saveLearned(bytes));
+      engine.learnedIsSaved();
     } catch (thrown) {
       console.warn(`foredraft: what was learned could not be kept: ${ForedraftError.from(thrown, "io").message}`);
     }

@@ -42,6 +42,8 @@ pub struct SuffixStore {
     unsaved: usize,
     /// The checksum of those bytes; zeros where there are none.
     saved: [u8; CHECKSUM_BYTES],
+    /// The checksum of bytes that were given out to be kept, and how many unsaved conversations are among them.
+    offered: Option<([u8; CHECKSUM_BYTES], usize)>,
 }
 
 impl SuffixStore {
@@ -57,6 +59,7 @@ impl SuffixStore {
             automaton: Automaton::new(true),
             unsaved: 0,
             saved: [0; CHECKSUM_BYTES],
+            offered: None,
         }
     }
 
@@ -146,7 +149,8 @@ impl SuffixStore {
 
     /// As bytes to keep in place of those that are kept, which another engine may have written since these were last saved or
     /// loaded: its conversations come first then, and what is not among them of this store after them, in both. What is
-    /// kept and cannot be loaded is replaced; where nothing is kept any more, somebody wanted it forgotten.
+    /// kept and cannot be loaded is replaced; where nothing is kept any more, somebody wanted it forgotten. Once they are
+    /// kept, [`SuffixStore::is_saved`] is to be told: what was not goes with the next ones.
     pub fn save_over(&mut self, kept: Option<&[u8]>) -> Vec<u8> {
         let current = kept.is_some_and(|bytes| bytes.ends_with(&self.saved));
         let mut others = SuffixStore::new(self.vocabulary as usize, self.tokenizer, self.capacity);
@@ -157,9 +161,18 @@ impl SuffixStore {
             *self = others;
         }
         let bytes = self.save();
-        self.unsaved = 0;
-        self.saved.copy_from_slice(&bytes[bytes.len() - CHECKSUM_BYTES..]);
+        let mut checksum = [0; CHECKSUM_BYTES];
+        checksum.copy_from_slice(&bytes[bytes.len() - CHECKSUM_BYTES..]);
+        self.offered = Some((checksum, self.unsaved));
         bytes
+    }
+
+    /// The bytes that [`SuffixStore::save_over`] gave out last are kept.
+    pub fn is_saved(&mut self) {
+        if let Some((checksum, count)) = self.offered.take() {
+            self.saved = checksum;
+            self.unsaved -= count.min(self.unsaved);
+        }
     }
 
     /// Takes bytes that [`SuffixStore::save`] wrote in place of what it holds. Nothing is believed before it is checked: what
@@ -284,36 +297,56 @@ mod tests {
     fn two_that_save_in_turn_lose_nothing_of_each_other() {
         let [mut one, mut two] = [(); 2].map(|()| SuffixStore::new(1000, 7, 500));
         let held = |store: &SuffixStore| store.conversations().map(|tokens| tokens[0]).collect::<Vec<_>>();
+        let save = |store: &mut SuffixStore, kept: Option<&[u8]>| {
+            let bytes = store.save_over(kept);
+            store.is_saved();
+            bytes
+        };
         one.add(&[1; 9]);
-        let mut kept = one.save_over(None);
+        let mut kept = save(&mut one, None);
         two.load(&kept).expect("valid");
         // Both go on from there, one of them for two answers.
         two.add(&[2; 9]);
-        kept = two.save_over(Some(&kept));
+        kept = save(&mut two, Some(&kept));
         one.add(&[3; 9]);
         one.add(&[4; 9]);
-        kept = one.save_over(Some(&kept));
+        kept = save(&mut one, Some(&kept));
         assert_eq!(held(&one), [1, 2, 3, 4]);
         two.add(&[5; 9]);
-        kept = two.save_over(Some(&kept));
+        kept = save(&mut two, Some(&kept));
         assert_eq!((held(&two), held(&loaded(&kept).expect("valid"))), (vec![1, 2, 3, 4, 5], vec![1, 2, 3, 4, 5]));
         assert_eq!(two.automaton.text(), loaded(&kept).expect("valid").automaton.text());
         // Its own bytes are there: there is nothing to merge.
         two.add(&[6; 9]);
-        assert_eq!(loaded(&two.save_over(Some(&kept))).expect("valid").save(), two.save());
+        assert_eq!(loaded(&save(&mut two, Some(&kept))).expect("valid").save(), two.save());
         // Damaged bytes are replaced by all that is known, and of bytes that were deleted nothing comes back.
         one.add(&[7; 9]);
-        kept = one.save_over(Some(&kept[4..]));
+        kept = save(&mut one, Some(&kept[4..]));
         assert_eq!(held(&loaded(&kept).expect("valid")), [1, 2, 3, 4, 7]);
         one.add(&[8; 9]);
-        kept = one.save_over(None);
+        kept = save(&mut one, None);
         assert_eq!((held(&one), held(&loaded(&kept).expect("valid"))), (vec![8], vec![8]));
         // The cap holds, and what is new here survives it.
         let mut full = SuffixStore::new(1000, 7, 500);
         (0..20).for_each(|_| full.add(&[9; 24]));
         one.add(&[10; 30]);
-        one.save_over(Some(&full.save()));
+        save(&mut one, Some(&full.save()));
         assert!(one.tokens() <= 500 && held(&one).ends_with(&[9, 10]), "{:?}", held(&one));
+    }
+
+    #[test]
+    fn what_could_not_be_kept_goes_with_the_next() {
+        let mut store = SuffixStore::new(1000, 7, 500);
+        store.add(&[1; 9]);
+        store.save_over(None);
+        store.add(&[2; 9]);
+        let kept = store.save_over(None);
+        store.add(&[3; 9]);
+        store.is_saved();
+        let again = store.save_over(Some(&kept));
+        let held =
+            |bytes: &[u8]| loaded(bytes).expect("valid").conversations().map(|tokens| tokens[0]).collect::<Vec<_>>();
+        assert_eq!((held(&kept), held(&again)), (vec![1, 2], vec![1, 2, 3]), "a full disk is no reason to forget");
     }
 
     #[test]
