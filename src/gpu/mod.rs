@@ -165,6 +165,7 @@ impl GpuExecutor {
             device: &self.device,
             queue: &self.queue,
             keep_alive: self.round_trip_ms.get() > SLOW_MAP_MS,
+            software: self.report.software,
             keep_alive_submits: &self.keep_alive_submits,
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! Natively a poll blocks until the submission is done and runs its callbacks. In a browser callbacks come from the event
 //! loop; where maps resolve on a slow timer unless work keeps coming (Firefox, bug 1870699, about 100 ms), empty submits
-//! are made while one is pending, from timers: a loop of tasks would keep a core busy that a GPU in software needs (plain
-//! decoding on lavapipe, two cores, in a worker of Firefox 153: 25.4 tokens/s with timers, 15.8 with tasks, 20.7 with timers
-//! that the map's own task overtakes, since those come more often).
+//! are made while one is pending. A GPU in software gets them from timers: a loop of tasks would keep a core busy that it
+//! needs (plain decoding on lavapipe, two cores, in a worker of Firefox 153: 25.4 tokens/s with timers, 15.8 with tasks, 20.7
+//! with timers that the map's own task overtakes, since those come more often). Beside a GPU in hardware a core is free, and
+//! the 4 ms that browsers make of a timer would be much of a pass.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -55,6 +56,9 @@ pub(super) struct Waiter<'a> {
     pub(super) queue: &'a wgpu::Queue,
     /// Submit empty work while waiting.
     pub(super) keep_alive: bool,
+    /// The device computes on the cores that this runs on.
+    #[cfg_attr(not(target_arch = "wasm32"), expect(dead_code, reason = "natively nothing runs while a poll blocks"))]
+    pub(super) software: bool,
     /// Counts those submits.
     #[cfg_attr(
         not(target_arch = "wasm32"),
@@ -108,11 +112,11 @@ mod imp {
 #[cfg(target_arch = "wasm32")]
 mod imp {
     use super::{Signal, Waiter};
+    use crate::runtime::{now_ms, yield_macrotask};
     use wasm_bindgen::prelude::*;
     use wasm_bindgen_futures::JsFuture;
 
-    /// Between two empty submits, of which browsers make 4 ms where timers follow each other: enough to keep Firefox's timer
-    /// from mattering, not enough to drown the device.
+    /// Between two empty submits: enough to keep Firefox's timer from mattering, not enough to drown the device.
     const KEEP_ALIVE_MS: i32 = 1;
 
     #[wasm_bindgen]
@@ -126,15 +130,22 @@ mod imp {
             while signal.get().is_none() {
                 waiter.queue.submit([]);
                 waiter.keep_alive_submits.set(waiter.keep_alive_submits.get() + 1);
-                pause(KEEP_ALIVE_MS).await;
+                if waiter.software {
+                    pause().await;
+                    continue;
+                }
+                let submitted_ms = now_ms();
+                while signal.get().is_none() && now_ms() - submitted_ms < f64::from(KEEP_ALIVE_MS) {
+                    yield_macrotask().await;
+                }
             }
         }
         signal.await
     }
 
-    async fn pause(delay_ms: i32) {
+    async fn pause() {
         let promise = js_sys::Promise::new(&mut |resolve, _reject| {
-            set_timeout(&resolve, delay_ms);
+            set_timeout(&resolve, KEEP_ALIVE_MS);
         });
         let _ = JsFuture::from(promise).await;
     }
