@@ -193,6 +193,17 @@ fn hostile_schemas_are_refused_in_time() {
     let both =
         |n: usize| json!({ "anyOf": [pattern(&format!("^(.*a.{{{n}}})$")), pattern(&format!("^(.*b.{{{n}}})$"))] });
     let crossed: Vec<Value> = (3..15).map(both).collect();
+    let strings = |count: usize| -> Vec<String> { (0..count).map(|n| format!("p{n}")).collect() };
+    let properties: serde_json::Map<_, _> = strings(3000).into_iter().map(|name| (name, json!({}))).collect();
+    let named = json!({ "type": "object", "properties": properties });
+    let others = strings(3000);
+    let alternatives: Vec<Value> = strings(4000).into_iter().map(|text| json!({ "const": text })).collect();
+    let endless = json!({
+        "$ref": "#/$defs/n",
+        "$defs": { "n": {
+            "type": "object", "properties": { "x": { "$ref": "#/$defs/n" } }, "required": ["x"], "additionalProperties": false,
+        } },
+    });
     let refused = [
         (json!([1]), "expected an object"),
         (json!(true), "expected an object"),
@@ -207,6 +218,9 @@ fn hostile_schemas_are_refused_in_time() {
         (json!({ "type": "object", "properties": { "a": { "not": { "type": "string" } } } }), "not"),
         (json!({ "enum": many }), "bytes"),
         (deep, "recursion"),
+        (json!({ "allOf": [named, { "type": "object", "additionalProperties": { "enum": others } }] }), "merging"),
+        (json!({ "oneOf": alternatives }), "merging"),
+        (endless, "work"),
     ];
     let hard = [
         nested,
@@ -223,9 +237,17 @@ fn hostile_schemas_are_refused_in_time() {
     let all = refused.into_iter().map(|(schema, word)| (schema, Some(word))).chain(hard.map(|schema| (schema, None)));
     for (schema, word) in all {
         let start = Instant::now();
-        let asked = ask(Prompt::Text("a".into()), &schema, &SamplingParams::default(), "auto");
-        let answer = block_on(engine.generate(asked).finish());
+        let answered = |speculation| {
+            let asked = ask(Prompt::Text("a".into()), &schema, &SamplingParams::default(), speculation);
+            block_on(engine.generate(asked).finish())
+        };
+        let answer = answered("auto");
         let (text, took) = (schema.to_string().chars().take(80).collect::<String>(), start.elapsed());
+        match (&answer, answered("off")) {
+            (Ok(drafted), Ok(plain)) => assert_eq!(drafted.tokens, plain.tokens, "{text}"),
+            (Err(drafted), Err(plain)) => assert_eq!(drafted.to_string(), plain.to_string(), "{text}"),
+            (drafted, plain) => panic!("{text}: {drafted:?} with drafts, {plain:?} without"),
+        }
         match (&answer, word) {
             (Err(error), word) => {
                 println!("{text}: {error} ({took:?})");

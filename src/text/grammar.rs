@@ -13,7 +13,7 @@ pub trait Grammar {
     fn advance(&mut self, token: u32) -> Result<()>;
     /// All tokens that may come next, bit `t % 32` of word `t / 32`; those beyond the last word may not.
     fn mask(&mut self) -> Result<Vec<u32>>;
-    /// Bytes that have to come next, whatever comes after them.
+    /// Bytes that have to come next, whatever comes after them: the first of them, as many as a draft needs.
     fn forced(&mut self) -> Result<Vec<u8>>;
     /// Whether nothing but the end can follow.
     fn complete(&self) -> Result<bool>;
@@ -74,7 +74,7 @@ mod linked {
         }
 
         fn forced(&mut self) -> Result<Vec<u8>> {
-            Ok(self.forced())
+            Ok(Matcher::forced(self).to_vec())
         }
 
         fn complete(&self) -> Result<bool> {

@@ -19,6 +19,14 @@ use std::sync::Arc;
 
 /// Longest schema that is read.
 pub const MAX_SCHEMA_BYTES: usize = 256 << 10;
+/// Longest token that takes part, in bytes, and those of all tokens: the trie holds no more.
+const MAX_TOKEN_BYTES: usize = 1000;
+const MAX_VOCABULARY_BYTES: usize = 1 << 22;
+/// Bytes that are told of what has to come next: a draft needs no more.
+const MAX_FORCED_BYTES: usize = 512;
+/// What merging the parts of a schema with each other may take: llguidance copies what is said of all properties or items
+/// for each that is named, and compares all alternatives of a `oneOf`, without counting either.
+const MAX_MERGES: usize = 4_000_000;
 /// States of all automata of a request at most, of 1 to 2 kB each.
 const MAX_LEXER_STATES: usize = 20_000;
 /// Length of a reason; what is longer is cut.
@@ -49,7 +57,7 @@ impl Vocabulary {
         let mut known = HashMap::new();
         let mut twins = Vec::new();
         for (id, word) in words.iter_mut().enumerate() {
-            if is_end(id) || word.first() == Some(&NO_TEXT) {
+            if is_end(id) || word.first() == Some(&NO_TEXT) || word.len() > MAX_TOKEN_BYTES {
                 word.clear();
             }
             if let Some(&twin) = known.get(word.as_slice()) {
@@ -58,6 +66,10 @@ impl Vocabulary {
             } else if !word.is_empty() {
                 known.insert(word.clone(), id as u32);
             }
+        }
+        let bytes: usize = words.iter().map(Vec::len).sum();
+        if bytes > MAX_VOCABULARY_BYTES {
+            return Err(format!("the model's tokens have {bytes} bytes, expected at most {MAX_VOCABULARY_BYTES}"));
         }
         let info = TokRxInfo::new(words.len() as u32, ends.first().copied().unwrap_or(INVALID_TOKEN));
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, &words)));
@@ -80,7 +92,11 @@ impl Vocabulary {
         }
         let mut schema: Value = serde_json::from_str(schema).map_err(reason)?;
         if !schema.is_object() {
-            return Err(format!("it is {schema}, expected an object"));
+            return Err(format!("it is {}, expected an object", kind(&schema)));
+        }
+        let merges = Merges::of(&schema).count();
+        if merges > MAX_MERGES {
+            return Err(format!("merging its parts takes {merges} steps, expected at most {MAX_MERGES}"));
         }
         let layout = JsonCompileOptions {
             item_separator: ", ".to_owned(),
@@ -93,7 +109,64 @@ impl Vocabulary {
         let mut matcher = llguidance::Matcher::new(Ok(parser));
         // A schema that nothing satisfies, or whose first step is beyond the limits, is refused before the prompt is read.
         matcher.compute_mask().map_err(reason)?;
-        Ok(Matcher { tokens: Rc::clone(&self.0), matcher })
+        let mut matcher = Matcher { tokens: Rc::clone(&self.0), matcher, forced: Vec::new() };
+        matcher.force()?;
+        Ok(matcher)
+    }
+}
+
+/// What is merged of a schema at worst.
+#[derive(Default)]
+struct Merges {
+    /// Properties and items that are named.
+    named: usize,
+    /// Values in what is said of all others.
+    general: usize,
+    /// Pairs of alternatives.
+    pairs: usize,
+}
+
+impl Merges {
+    fn of(schema: &Value) -> Merges {
+        let mut merges = Merges::default();
+        merges.add(schema, false);
+        merges
+    }
+
+    /// The depth is that of the text, which its parser bounds.
+    fn add(&mut self, value: &Value, general: bool) {
+        self.general += usize::from(general);
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| self.add(item, general)),
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    let entries = value.as_object().map_or(0, |of| of.len()).max(value.as_array().map_or(0, Vec::len));
+                    match key.as_str() {
+                        "properties" | "prefixItems" => self.named += entries,
+                        "oneOf" => self.pairs += entries * entries,
+                        _ => {}
+                    }
+                    let others = ["additionalProperties", "patternProperties", "items", "additionalItems"];
+                    self.add(value, general || others.contains(&key.as_str()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.named.saturating_mul(self.general).saturating_add(self.pairs)
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
     }
 }
 
@@ -101,6 +174,7 @@ impl Vocabulary {
 pub struct Matcher {
     tokens: Rc<Tokens>,
     matcher: llguidance::Matcher,
+    forced: Vec<u8>,
 }
 
 impl Matcher {
@@ -119,7 +193,8 @@ impl Matcher {
     /// `token` comes next; not one that ends the text.
     pub fn advance(&mut self, token: u32) -> Result<()> {
         let token = self.twin(token);
-        self.matcher.consume_token(token).map_err(reason)
+        self.matcher.consume_token(token).map_err(reason)?;
+        self.force()
     }
 
     /// All tokens that may come next: bit `t % 32` of word `t / 32`.
@@ -146,9 +221,24 @@ impl Matcher {
         Ok(words)
     }
 
-    /// Bytes that have to come next, whatever comes after them.
-    pub fn forced(&mut self) -> Vec<u8> {
-        if self.complete() { Vec::new() } else { self.matcher.compute_ff_bytes() }
+    /// Bytes that have to come next, whatever comes after them, the first of them.
+    pub fn forced(&self) -> &[u8] {
+        &self.forced
+    }
+
+    /// Looks ahead for as long as there is no choice. That has a limit too, so it is done after every token, whether anybody
+    /// asks for it or not: a schema beyond it is refused with speculation and without.
+    fn force(&mut self) -> Result<()> {
+        self.forced.clear();
+        if self.complete() {
+            return Ok(());
+        }
+        self.forced = self.matcher.compute_ff_bytes();
+        self.forced.truncate(MAX_FORCED_BYTES);
+        match self.matcher.get_error() {
+            Some(error) => Err(reason(error)),
+            None => Ok(()),
+        }
     }
 
     /// Whether nothing but the end can follow.

@@ -51,8 +51,8 @@ impl Matcher {
     }
 
     /// Bytes that have to come next.
-    pub fn forced(&mut self) -> Vec<u8> {
-        self.0.forced()
+    pub fn forced(&self) -> Vec<u8> {
+        self.0.forced().to_vec()
     }
 
     /// Whether nothing but the end can follow.
