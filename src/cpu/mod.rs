@@ -20,6 +20,7 @@ mod sample;
 mod simd;
 
 pub use buffers::Buffers;
+pub(crate) use row_stats::statistics;
 pub(crate) use sample::draw;
 
 use crate::error::{Error, Result};

@@ -17,7 +17,8 @@ pub(super) fn row_stats(logits: BufferId, vocabulary: u32, params: &Params, buff
     }
 }
 
-fn statistics(row: &[f32], sampled: u32, position: u32, params: &Params) -> Vec<u32> {
+/// The words of one column.
+pub(crate) fn statistics(row: &[f32], sampled: u32, position: u32, params: &Params) -> Vec<u32> {
     let noisy = params.temperature > 0.0;
     let (mut likeliest, mut drawn) = (List::default(), List::default());
     for (token, &logit) in row.iter().enumerate().filter(|(_, logit)| possible(**logit)) {

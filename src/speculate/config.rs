@@ -96,7 +96,9 @@ impl SpeculationConfig {
         let setup = Setup { config: self, ..setup };
         let mut names = self.drafters(setup.draft.is_some())?;
         if setup.schema && self.drafter.is_none() {
-            names.insert(0, "grammar".to_owned());
+            // The first drafter of a spine is the one whose copies it follows.
+            let at = usize::from(self.tree == "spine");
+            names.insert(at.min(names.len()), "grammar".to_owned());
         }
         if self.num_speculative_tokens == Some(0) {
             names.clear();

@@ -183,9 +183,9 @@ impl Speculator {
         let widest = if self.needs.p || self.constraint.is_some() { MAX_COLUMNS } else { MAX_NODES };
         let room = (max_new - 1).min(widest - 1).min(target.room(tokens.len()));
         let draws = if self.needs.q { self.parts.rule.draws() } else { ProposalKind::Deterministic };
-        let active = self.active();
+        let asked = self.infos.iter().any(|drafter| drafter.name == "grammar");
         let forced = match &mut self.constraint {
-            Some(constraint) if room > 0 && active => constraint.forced()?,
+            Some(constraint) if room > 0 && asked => constraint.forced()?,
             _ => Vec::new(),
         };
         let context = DraftContext { tokens, sampling, draws, chance, forced: &forced };
@@ -194,6 +194,8 @@ impl Speculator {
         let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
         let caught_up = inner.as_ref().is_some_and(|inner| inner.tokens == 0) || steps > 0 && tree.drafted() == 0;
         let verified = target.verify(Job { tokens, tree: &tree, inner, sampling, needs: self.needs }).await?;
+        // Sampling again is no part of what a pass costs.
+        let verified_ms = target.now_ms();
         for (index, &token) in verified.drafted.iter().enumerate() {
             tree.set_token(NodeId(index as u16 + 1), token);
         }
@@ -207,7 +209,7 @@ impl Speculator {
         };
         let timing = RoundTiming {
             draft_ms: drafted_ms - start_ms,
-            verify_ms: target.now_ms() - drafted_ms,
+            verify_ms: verified_ms - drafted_ms,
             draft_steps: steps + inner_steps,
             inner_steps,
             caught_up,
