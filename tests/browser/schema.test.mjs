@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { mounts, serve } from "../../web/scripts/serve.mjs";
 import { MODEL, browserNames, launch, modelsFolder } from "./browsers.mjs";
@@ -28,6 +29,9 @@ for (const name of browserNames) {
     let server;
     let elsewhere;
     let requests = [];
+    /** Whether the second wasm does not come, and who waits for it. */
+    let hanging = false;
+    let waiting = [];
 
     before(
       async () => {
@@ -41,6 +45,7 @@ for (const name of browserNames) {
           requests.push(pathname);
           if (pathname === "/strict") strict = true;
           if (pathname === "/blank") strict = false;
+          if (hanging && pathname === GRAMMAR) return waiting.push(response) > 0;
           // A worker has the policy of its own script.
           if (strict) response.setHeader("Content-Security-Policy", STRICT);
           if (!files[pathname]) return false;
@@ -179,6 +184,35 @@ for (const name of browserNames) {
       assert.equal(count(`elsewhere ${GRAMMAR}`), 1);
       const gone = await onPage("/blank", ask, "/pkg/index.js", { grammar: "/nowhere.wasm" });
       assert.match(gone, /^worker_failed: the wasm of JSON schemas could not be loaded/);
+    });
+
+    test("who waits for it can give up, and the engine goes on", { timeout: MINUTE }, async () => {
+      requests = [];
+      hanging = true;
+      const page = await browser.newPage();
+      await page.goto(`${server.origin}/blank`);
+      const asked = page.evaluate(async () => {
+        const { Engine } = await import("/pkg/index.js");
+        const engine = await Engine.load({ model: "/scripted.gguf", device: "cpu" });
+        globalThis.abort = new AbortController();
+        globalThis.ask = (more) =>
+          engine.chat.completions.create({ messages: [{ role: "user", content: "hi" }], ...more }).then(
+            ({ choices }) => choices[0].message.content,
+            ({ code }) => code,
+          );
+        globalThis.json = { response_format: { type: "json_schema", json_schema: { schema: { const: 17 } } } };
+        return ask({ ...json, signal: abort.signal });
+      });
+      while (waiting.length === 0) await sleep(10);
+      const next = await page.evaluate(() => {
+        abort.abort();
+        return ask({});
+      });
+      assert.deepEqual([await asked, next], ["aborted", "Hello there."]);
+      hanging = false;
+      for (const response of waiting.splice(0)) response.destroy();
+      assert.equal(await page.evaluate(() => ask(json)), "17");
+      await page.close();
     });
 
     test("a tool can be forced, with arguments by its schema", { timeout: MINUTE }, async () => {

@@ -3,18 +3,18 @@ import init, { Vocabulary } from "../generated/foredraft_grammar.js";
 import type { Engine } from "../generated/foredraft.js";
 import { ForedraftError, reasonOf } from "./errors.js";
 
-let started: Promise<unknown> | undefined;
-
-/** Matchers for the tokens of an engine; `wasm` is where the wasm is, if not beside this script. */
-export async function vocabularyOf(engine: Engine, wasm: string | undefined): Promise<Vocabulary> {
-  // The expression as bundlers know it: they copy the file by `new URL(…, import.meta.url)`.
-  started ??= init({ module_or_path: wasm ?? new URL("./foredraft_grammar_bg.wasm", import.meta.url) });
+/** Compiles the wasm, once, and after a failure anew; `wasm` is where it is, if not beside this script. */
+export async function startGrammar(wasm: string | undefined): Promise<void> {
   try {
-    await started;
+    // The expression as bundlers know it: they copy the file by `new URL(…, import.meta.url)`.
+    await init({ module_or_path: wasm ?? new URL("./foredraft_grammar_bg.wasm", import.meta.url) });
   } catch (cause) {
-    started = undefined;
     const reason = reasonOf(cause);
     throw new ForedraftError("worker_failed", `the wasm of JSON schemas could not be loaded: ${reason}`, {}, { cause });
   }
+}
+
+/** Matchers for the tokens of an engine; the wasm has been started. */
+export function vocabularyOf(engine: Engine): Vocabulary {
   return new Vocabulary(engine.tokenBytes(), engine.tokenLengths(), engine.endTokens());
 }

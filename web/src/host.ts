@@ -1,8 +1,8 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
-import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
+import init, { Engine, Sha256, checkShaders, probe, type InitOutput } from "../generated/foredraft.js";
 import type { Vocabulary } from "../generated/foredraft_grammar.js";
 import { ForedraftError, reasonOf } from "./errors.js";
-import { vocabularyOf } from "./grammar.js";
+import { startGrammar, vocabularyOf } from "./grammar.js";
 import { deleteLearned, onForget, readCuts, readLearned, updateLearned, writeCuts } from "./learned.js";
 import type {
   Answer,
@@ -56,7 +56,7 @@ export class EngineHost {
   private kept: string | undefined;
   /** Ends the hearing of a `forget` that means every engine. */
   private unhear = () => {};
-  private readonly running = new Map<number, { cancelled: boolean; generation?: Generation }>();
+  private readonly running = new Map<number, AbortController>();
   /** Generations take turns: they share one KV cache. */
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -157,9 +157,9 @@ export class EngineHost {
   }
 
   /** Makes the engine ready for requests with a schema. */
-  private async readVocabulary(engine: Engine): Promise<void> {
+  private readVocabulary(engine: Engine): void {
     if (this.vocabulary) return;
-    this.vocabulary = await vocabularyOf(engine, this.grammar);
+    this.vocabulary = vocabularyOf(engine);
     engine.setVocabulary(this.vocabulary);
   }
 
@@ -238,19 +238,24 @@ export class EngineHost {
   }
 
   private queue(id: number, args: GenerateArgs): Promise<Summary> {
-    this.running.set(id, { cancelled: false });
-    const result = this.turn.then(() => this.generate(id, args));
+    const abort = new AbortController();
+    this.running.set(id, abort);
+    const result = this.turn.then(() => this.generate(id, args, abort.signal));
     this.turn = result.catch(() => {});
     return result.finally(() => this.running.delete(id));
   }
 
-  private async generate(id: number, args: GenerateArgs): Promise<Summary> {
-    const state = this.running.get(id);
+  private async generate(id: number, args: GenerateArgs, signal: AbortSignal): Promise<Summary> {
     const engine = this.loaded();
-    if (state?.cancelled) throw ForedraftError.aborted();
-    if (args.schema !== undefined) await this.readVocabulary(engine);
+    signal.throwIfAborted();
+    if (args.schema !== undefined) {
+      // A fetch that hangs would hold up every request after this one.
+      await unlessAborted(startGrammar(this.grammar), signal);
+      this.readVocabulary(engine);
+    }
     const generation = engine.generate(JSON.stringify(args));
-    if (state) state.generation = generation;
+    const cancel = () => generation.cancel();
+    signal.addEventListener("abort", cancel);
     try {
       for (;;) {
         const json = await generation.next();
@@ -268,17 +273,24 @@ export class EngineHost {
       if (error.code === "schema") this.dropVocabulary();
       throw error;
     } finally {
-      if (state) delete state.generation;
+      signal.removeEventListener("abort", cancel);
       generation.free();
     }
   }
 
   private cancel(id: number): void {
-    const state = this.running.get(id);
-    if (!state) return;
-    state.cancelled = true;
-    state.generation?.cancel();
+    this.running.get(id)?.abort(ForedraftError.aborted());
   }
+}
+
+/** What comes of work, or the reason of a signal that fires before: the work itself goes on. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+  const result = await Promise.race([work, aborted]);
+  signal.throwIfAborted();
+  return result;
 }
 
 let started: Promise<InitOutput> | undefined;
