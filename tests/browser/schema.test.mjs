@@ -183,7 +183,7 @@ for (const name of browserNames) {
       assert.equal(await onPage("/blank", ask, `${elsewhere.origin}/pkg/index.js`), "17");
       assert.equal(count(`elsewhere ${GRAMMAR}`), 1);
       const gone = await onPage("/blank", ask, "/pkg/index.js", { grammar: "/nowhere.wasm" });
-      assert.match(gone, /^worker_failed: the wasm of JSON schemas could not be loaded/);
+      assert.match(gone, /^download_failed: the wasm of JSON schemas could not be loaded/);
     });
 
     test("who waits for it can give up, and the engine goes on", { timeout: MINUTE }, async () => {

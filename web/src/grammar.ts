@@ -10,7 +10,8 @@ export async function startGrammar(wasm: string | undefined): Promise<void> {
     await init({ module_or_path: wasm ?? new URL("./foredraft_grammar_bg.wasm", import.meta.url) });
   } catch (cause) {
     const reason = reasonOf(cause);
-    throw new ForedraftError("worker_failed", `the wasm of JSON schemas could not be loaded: ${reason}`, {}, { cause });
+    // The engine is as good as before: `worker_failed` would say that it has to be loaded again.
+    throw new ForedraftError("download_failed", `the wasm of JSON schemas could not be loaded: ${reason}`, {}, { cause });
   }
 }
 
