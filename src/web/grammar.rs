@@ -44,7 +44,7 @@ extern "C" {
     fn free(this: &JsMatcher) -> Result<(), JsValue>;
 }
 
-/// What JavaScript threw: its own words, or that the wasm has trapped.
+/// What JavaScript threw: its own words, or that the wasm has trapped, which `web/src/grammar.ts` knows by these words.
 fn refused(thrown: JsValue) -> Error {
     let trapped = thrown.is_instance_of::<js_sys::WebAssembly::RuntimeError>();
     let message = thrown.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message())).unwrap_or_default();

@@ -137,6 +137,7 @@ for (const name of browserNames) {
         const engine = await Engine.load({ model: "/scripted.gguf", device: "cpu" });
         const messages = [{ role: "user", content: "hi" }];
         const text = await engine.chat.completions.create({ messages });
+        const { wasm_bytes } = await engine.memory();
         const before = performance.now();
         const request = { messages, max_tokens: 3 };
         const object = await engine.chat.completions.create({ ...request, response_format: { type: "json_object" } });
@@ -145,8 +146,9 @@ for (const name of browserNames) {
         const response_format = { type: "json_schema", json_schema: { schema } };
         for await (const chunk of await engine.chat.completions.create({ messages, response_format, stream: true })) chunks.push(chunk);
         const raw = await engine.completions.create({ prompt: "<|say|>", response_format, max_tokens: 20 });
+        const more_bytes = (await engine.memory()).wasm_bytes - wasm_bytes;
         engine.unload();
-        return { text, object, chunks, raw, ms: performance.now() - before };
+        return { text, object, chunks, raw, more_bytes, ms: performance.now() - before };
       });
       assert.equal(result.text.choices[0].message.content, "Hello there.");
       assert.equal(result.object.choices[0].message.content[0], "{");
@@ -154,6 +156,7 @@ for (const name of browserNames) {
       assert.equal(result.chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join(""), '"Hello"');
       assert.equal(result.chunks.at(-1).choices[0].finish_reason, "stop");
       assert.equal(result.raw.choices[0].text, '"Hello"');
+      assert.ok(result.more_bytes > 1e6, `${result.more_bytes} bytes of wasm more`);
       assert.equal(count(GRAMMAR), 1);
       await onPage("/blank", async () => {
         const { Engine } = await import("/pkg/index.js");

@@ -2,7 +2,7 @@
 import init, { Engine, Sha256, checkShaders, probe, type InitOutput } from "../generated/foredraft.js";
 import type { Vocabulary } from "../generated/foredraft_grammar.js";
 import { ForedraftError, reasonOf } from "./errors.js";
-import { startGrammar, vocabularyOf } from "./grammar.js";
+import { brokeDown, grammarBytes, startGrammar, vocabularyOf } from "./grammar.js";
 import { deleteLearned, onForget, readCuts, readLearned, updateLearned, writeCuts } from "./learned.js";
 import type {
   Answer,
@@ -179,7 +179,7 @@ export class EngineHost {
 
   private memory(): MemoryUse {
     const device = JSON.parse(this.loaded().memory()) as Omit<MemoryUse, "wasm_bytes">;
-    return { ...device, wasm_bytes: memory?.buffer.byteLength ?? 0 };
+    return { ...device, wasm_bytes: (memory?.buffer.byteLength ?? 0) + grammarBytes() };
   }
 
   /** Gives a fresh engine what earlier visits have taught it. */
@@ -270,7 +270,7 @@ export class EngineHost {
     } catch (thrown) {
       const error = ForedraftError.from(thrown, "worker_failed");
       // A matcher that broke down may have left the others in disorder: they are made anew.
-      if (error.code === "schema") this.dropVocabulary();
+      if (brokeDown(error)) this.dropVocabulary();
       throw error;
     } finally {
       signal.removeEventListener("abort", cancel);

@@ -86,7 +86,7 @@ export interface MemoryUse {
   scratch_bytes: number;
   /** The sum of them, by the engine's own count of what it allocated and has not freed. */
   allocated_bytes: number;
-  /** Memory of the wasm, which never shrinks. On the CPU the device's bytes are among them. */
+  /** Memory of the wasm, and of that of JSON schemas once it is there; it never shrinks. On the CPU the device's bytes are among them. */
   wasm_bytes: number;
 }
 
