@@ -92,11 +92,15 @@ function sharedArgs(request: CompletionOptions & { stream?: boolean | null }, mo
 
 /** JSON of plain data. */
 function asText(option: string, data: () => unknown): string {
+  let cause: unknown;
   try {
-    return JSON.stringify(data());
-  } catch (cause) {
-    throw new ForedraftError("bad_option", `${option} cannot be written as JSON, expected plain data`, { option }, { cause });
+    // What is no data at all, such as a function, has no JSON either.
+    const text: string | undefined = JSON.stringify(data());
+    if (text !== undefined) return text;
+  } catch (thrown) {
+    cause = thrown;
   }
+  throw new ForedraftError("bad_option", `${option} cannot be written as JSON, expected plain data`, { option }, { cause });
 }
 
 /** The JSON schema of a format; the engine says what is wrong with one that is none. */
