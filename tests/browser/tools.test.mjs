@@ -30,11 +30,12 @@ const CASES = [
 ];
 
 let ToolCallReader;
+let callSchema;
 
 before(async () => {
   const entryPoints = [path.join(root, "web/src/tools.ts")];
   const { outputFiles } = await build({ entryPoints, bundle: true, format: "esm", write: false });
-  ({ ToolCallReader } = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`));
+  ({ ToolCallReader, callSchema } = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`));
 });
 
 for (const size of [1, 3, 7, 1000]) {
@@ -55,3 +56,21 @@ for (const size of [1, 3, 7, 1000]) {
     }
   });
 }
+
+test("arguments of a forced call are an object, and refer to their own parts", () => {
+  const argumentsBy = (parameters) =>
+    callSchema([{ type: "function", function: { name: "a", parameters } }], new Set(["a"])).properties.arguments;
+  assert.deepEqual(argumentsBy(undefined), { type: "object" });
+  assert.deepEqual(argumentsBy({}), { type: "object" });
+  assert.deepEqual(argumentsBy({ properties: {} }), { properties: {}, type: "object" });
+  const parameters = {
+    $ref: "#",
+    properties: { const: { $ref: "#/$defs/a" }, b: { enum: [{ $ref: "#/b" }], default: { $ref: "#" } } },
+    $defs: { a: { items: { $ref: "#node" } }, enum: { anyOf: [{ $ref: "#/$defs/a" }] } },
+  };
+  assert.deepEqual(argumentsBy(parameters), {
+    $ref: "#/properties/arguments",
+    properties: { const: { $ref: "#/properties/arguments/$defs/a" }, b: { enum: [{ $ref: "#/b" }], default: { $ref: "#" } } },
+    $defs: { a: { items: { $ref: "#node" } }, enum: { anyOf: [{ $ref: "#/properties/arguments/$defs/a" }] } },
+  });
+});

@@ -17,20 +17,36 @@ export function callSchema(tools: readonly Tool[], names: ReadonlySet<unknown>):
   const single = wanted.length === 1;
   const calls = wanted.map(({ function: { name, parameters } }, index) => {
     const at = single ? "#/properties/arguments" : `#/anyOf/${index}/properties/arguments`;
-    const properties = { name: { const: name }, arguments: moved(parameters ?? { type: "object" }, at) };
+    const properties = { name: { const: name }, arguments: moved(objectSchema(parameters ?? {}), at) };
     return { type: "object", properties, required: ["name", "arguments"], additionalProperties: false };
   });
   return single ? calls[0]! : { anyOf: calls };
 }
 
-/** A schema that now stands at `at`: its references to its own parts go there. */
+/** Arguments are an object, also where their schema leaves open what they are: a call with others is none. */
+function objectSchema(parameters: object): object {
+  const says = ["type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"].some((keyword) => keyword in parameters);
+  return says ? parameters : { ...parameters, type: "object" };
+}
+
+/** Keywords whose values are no schemas, and those whose values are schemas by names, which may be any. */
+const DATA = ["const", "enum", "default", "examples"];
+const NAMED = ["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"];
+
+/** A schema that now stands at `at`: its references to its own parts by their place go there. */
 function moved(schema: unknown, at: string): unknown {
   if (Array.isArray(schema)) return schema.map((item: unknown) => moved(item, at));
-  const object = record(schema);
-  if (!object) return schema;
-  const entry = ([key, value]: [string, unknown]) =>
-    key === "$ref" && typeof value === "string" && value.startsWith("#") ? [key, at + value.slice(1)] : [key, moved(value, at)];
-  return Object.fromEntries(Object.entries(object).map(entry));
+  return mapped(schema, (value, key) => {
+    if (key === "$ref" && typeof value === "string" && /^#(\/|$)/.test(value)) return at + value.slice(1);
+    if (DATA.includes(key)) return value;
+    return NAMED.includes(key) ? mapped(value, (named) => moved(named, at)) : moved(value, at);
+  });
+}
+
+/** An object with other values; what is none stays as it is. */
+function mapped(value: unknown, change: (value: unknown, key: string) => unknown): unknown {
+  const object = record(value);
+  return object ? Object.fromEntries(Object.entries(object).map(([key, item]) => [key, change(item, key)])) : value;
 }
 
 /** Looks for calls in a text that comes in pieces; holds back what may be one. */
