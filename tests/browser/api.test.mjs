@@ -225,6 +225,9 @@ for (const name of browserNames) {
         [{ response_format: { type: "json_object" }, speculation: "drafter=suffix,accept=typical" }, "response_format"],
         [{ tool_choice: "required" }, "tool_choice"],
         [{ tool_choice: { type: "function", function: { name: "weather" } } }, "tool_choice"],
+        [{ tool_choice: "always" }, "tool_choice", /"auto", "none", "required" or \{/],
+        [{ tool_choice: { type: "function", name: "weather" } }, "tool_choice", /"auto", "none", "required" or \{/],
+        [{ tool_choice: { type: "function", function: { name: "weather", strict: true } } }, "tool_choice.function.strict"],
         [{ best_of: 3 }, "best_of"],
         [{ stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
         [{ top_logprobs: 3 }, "top_logprobs"],
@@ -257,16 +260,16 @@ for (const name of browserNames) {
         },
         load,
         hello,
-        cases,
+        cases.map(([more]) => [more]),
       );
-      [...cases, [{ remember: 7 }, "remember.bytes"]].forEach(([more, option], at) => {
+      [...cases, [{ remember: 7 }, "remember.bytes"]].forEach(([more, option, expected = /expected/], at) => {
         const { typed, code, option: named, message } = found[at];
         assert.deepEqual(
           { typed, code, option: named },
           { typed: true, code: "bad_option", option },
           JSON.stringify([more, found[at]]),
         );
-        assert.match(message, /expected/);
+        assert.match(message, expected);
       });
       assert.match(found[2].message, /json_schema/);
     });

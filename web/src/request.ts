@@ -40,11 +40,11 @@ export function chatArgs(request: ChatCompletionRequest, model: string): Asked {
   const names = namesOf(tools);
   // An answer by a schema is JSON alone, and no call.
   const asked = { args, tools: args.schema === undefined ? names : new Set<string>() };
-  if (choice != null && choice !== "auto" && choice !== "none") {
+  const wanted = forced(choice, names);
+  if (wanted !== undefined) {
     if (args.schema !== undefined) throw refused("tool_choice", choice, '"auto" or "none" beside a response_format of JSON');
-    const wanted = choice === "required" ? names : new Set([choice.function?.name]);
-    const known = [...wanted].every((name) => names.has(name));
-    if (wanted.size === 0 || !known) throw refused("tool_choice", choice, "tools beside it, and one of them by its name");
+    const offered = [...wanted].every((name) => names.has(name));
+    if (wanted.size === 0 || !offered) throw refused("tool_choice", choice, "tools beside it, and one of them by its name");
     args.schema = asText("tools", () => callSchema(request.tools ?? [], wanted));
   }
   if (overflow != null) args.context_overflow = oneOf("context_overflow", overflow, ["error", "slide"]);
@@ -60,6 +60,18 @@ export function textArgs(request: CompletionRequest, model: string): Asked {
   const logprobs = count("logprobs", request.logprobs);
   if (logprobs !== undefined) args.logprobs = logprobs;
   return { args, tools: new Set() };
+}
+
+/** Those of the tools' names that one has to be called of; undefined where the model may also answer. */
+function forced(choice: ChatCompletionRequest["tool_choice"], names: ReadonlySet<string>): ReadonlySet<string> | undefined {
+  if (choice == null || choice === "auto" || choice === "none") return undefined;
+  if (choice === "required") return names;
+  if (choice.type !== "function" || typeof choice.function?.name !== "string") {
+    throw refused("tool_choice", choice, '"auto", "none", "required" or { type: "function", function: { name } }');
+  }
+  known(choice, ["type", "function"], "tool_choice.");
+  known(choice.function, ["name"], "tool_choice.function.");
+  return new Set([choice.function.name]);
 }
 
 /** What is `null` counts as not given, as in OpenAI's API. */
