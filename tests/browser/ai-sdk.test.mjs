@@ -74,8 +74,14 @@ globalThis.cases = {
     const calls = [];
     for (const toolChoice of choices) calls.push(...(await generateText({ model, prompt: "x", tools: { weather }, toolChoice })).toolCalls);
     const outputs = [output, await streamed.output];
+    // Tools go before JSON, until a step may call none.
+    const rain = tool({ inputSchema: jsonSchema({ type: "object" }), execute: async () => "rain" });
+    const prepareStep = ({ stepNumber }) => (stepNumber > 0 ? { toolChoice: "none" } : {});
+    const both = await generateText({ model, prompt: "x", tools: { weather: rain }, output: Output.object({ schema }), stopWhen: isStepCount(3), prepareStep });
+    outputs.push(both.output);
+    const steps = both.steps.map(({ toolCalls, warnings }) => [toolCalls.length, warnings?.map(({ feature }) => feature) ?? []]);
     engine.unload();
-    return { outputs, calls: calls.map(({ toolName, input }) => ({ toolName, input })) };
+    return { steps, outputs, calls: calls.map(({ toolName, input }) => ({ toolName, input })) };
   },
   async refused() {
     const { engine, model } = await load();
@@ -181,7 +187,11 @@ for (const name of browserNames) {
     });
 
     test("objects by a schema, and calls that are forced", { timeout: MINUTE }, async () => {
-      const { outputs, calls } = await run("json");
+      const { steps, outputs, calls } = await run("json");
+      assert.deepEqual(steps, [
+        [1, ["responseFormat beside tools"]],
+        [0, []],
+      ]);
       for (const { sky, ...more } of [...outputs, ...calls.map(({ input }) => input)]) {
         assert.ok(["rain", "sun"].includes(sky), sky);
         assert.deepEqual(more, {});

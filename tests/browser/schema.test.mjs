@@ -237,12 +237,13 @@ for (const name of browserNames) {
           answers.push((await engine.chat.completions.create(required)).choices[0]);
           const deltas = [];
           for await (const { choices } of await engine.chat.completions.create({ ...required, stream: true })) deltas.push(choices[0]);
-          // An answer by a schema is text, even where it looks like a call.
+          // An answer by a schema is no call, even where it looks like one.
           const schema = { type: "object", properties: { name: { const: "weather" } }, required: ["name"], additionalProperties: false };
           const response_format = { type: "json_schema", json_schema: { schema } };
-          const text = (await engine.chat.completions.create({ ...request, response_format })).choices[0];
+          const text = (await engine.chat.completions.create({ ...request, response_format, tool_choice: "none" })).choices[0];
+          const both = await engine.chat.completions.create({ ...request, response_format }).catch(({ code, message }) => `${code}: ${message}`);
           engine.unload();
-          return { answers, deltas, text };
+          return { answers, deltas, text, both };
         },
         CITY,
       );
@@ -257,6 +258,7 @@ for (const name of browserNames) {
       assert.equal(result.deltas.flatMap(({ delta }) => delta.tool_calls ?? []).length, 1);
       assert.equal(result.deltas.at(-1).finish_reason, "tool_calls");
       assert.deepEqual([result.text.message.content, result.text.finish_reason], ['{"name": "weather"}', "stop"]);
+      assert.match(result.both, /^bad_option: response_format.type is "json_schema", expected "text" beside tools/);
     });
 
     test("what a schema may not ask for is refused in time, and the engine goes on", { timeout: MINUTE }, async () => {

@@ -143,14 +143,21 @@ function requestOf(
   if (options.reasoning !== undefined && options.reasoning !== "provider-default") {
     warnings.push({ type: "unsupported", feature: "reasoning", details: "the model decides by itself how much it thinks" });
   }
-  const format = options.responseFormat;
-  const json = format?.type === "json" ? format : undefined;
+  const choice = options.toolChoice;
+  const asked = options.responseFormat?.type === "json" ? options.responseFormat : undefined;
+  // The SDK asks for JSON in every step. An answer by a schema cannot call a tool, so a loop of tools would end in the first:
+  // with an object that was made up without them. Text in the last one is an error there, where the SDK reads the object.
+  const mayCall = tools.length > 0 && choice?.type !== "none";
+  if (asked && mayCall) {
+    const details = 'the answer may call tools and is not kept to JSON; a step with toolChoice "none" (see prepareStep) is';
+    warnings.push({ type: "unsupported", feature: "responseFormat beside tools", details });
+  }
+  const json = mayCall ? undefined : asked;
   const schema: ResponseFormat | null = json?.schema
     ? { type: "json_schema", json_schema: { schema: { ...json.schema } } }
     : json
       ? { type: "json_object" }
       : null;
-  const choice = options.toolChoice;
   const request: ChatCompletionRequest = {
     ...settings,
     ...options.providerOptions?.["foredraft"],

@@ -82,7 +82,8 @@ export interface CompletionOptions {
   stream_options?: { include_usage?: boolean | null } | null;
   /**
    * JSON, on one line, token by token as a grammar allows it: valid unless `max_tokens` or the context cuts it
-   * (`finish_reason: "length"`). Speculation works as ever. A schema that cannot be kept to is an error, `schema`.
+   * (`finish_reason: "length"`). Speculation works as ever. A schema that cannot be kept to is an error, `schema`. JSON beside
+   * tools is `bad_option` unless `tool_choice` is `"none"`: such an answer could not call one.
    */
   response_format?: ResponseFormat | null;
   /**

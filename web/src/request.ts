@@ -38,11 +38,12 @@ export function chatArgs(request: ChatCompletionRequest, model: string): Asked {
   const tools = choice === "none" ? undefined : (request.tools ?? undefined);
   if (tools !== undefined) args.tools = tools;
   const names = namesOf(tools);
-  // An answer by a schema is JSON alone, and no call.
-  const asked = { args, tools: args.schema === undefined ? names : new Set<string>() };
+  if (args.schema !== undefined && names.size > 0) {
+    const expected = '"text" beside tools, which an answer by a schema cannot call, or tool_choice: "none"';
+    throw refused("response_format.type", request.response_format?.type, expected);
+  }
   const wanted = forced(choice, names);
   if (wanted !== undefined) {
-    if (args.schema !== undefined) throw refused("tool_choice", choice, '"auto" or "none" beside a response_format of JSON');
     const offered = [...wanted].every((name) => names.has(name));
     if (wanted.size === 0 || !offered) throw refused("tool_choice", choice, "tools beside it, and one of them by its name");
     args.schema = asText("tools", () => callSchema(request.tools ?? [], wanted));
@@ -50,7 +51,7 @@ export function chatArgs(request: ChatCompletionRequest, model: string): Asked {
   if (overflow != null) args.context_overflow = oneOf("context_overflow", overflow, ["error", "slide"]);
   if (boolean("logprobs", request.logprobs)) args.logprobs = count("top_logprobs", request.top_logprobs) ?? 0;
   else if (request.top_logprobs != null) throw refused("top_logprobs", request.top_logprobs, "logprobs: true beside it");
-  return asked;
+  return { args, tools: names };
 }
 
 /** A request to continue a text. */
