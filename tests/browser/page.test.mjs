@@ -563,8 +563,9 @@ if (browserNames.includes("chromium")) {
   describe("the page on a GPU in software", { concurrency: false }, () => {
     let browser;
     let server;
-    /** Whether the server has lost the model. */
+    /** Whether the server has lost the model, or keeps it back. */
     let gone = false;
+    let hanging = false;
 
     before(
       async () => {
@@ -574,6 +575,7 @@ if (browserNames.includes("chromium")) {
         const special = (_, response, pathname) => {
           if (pathname === "/worker.js") response.writeHead(200, { "Content-Type": "text/javascript" }).end(worker);
           else if (pathname === "/scripted.gguf" && gone) response.writeHead(404).end();
+          else if (pathname === "/scripted.gguf" && hanging) return true;
           else if (pathname === "/scripted.gguf") response.writeHead(200).end(model);
           else return false;
           return true;
@@ -618,7 +620,7 @@ if (browserNames.includes("chromium")) {
       await page.click("#send");
       await page.waitForSelector('#alert[data-code="device_lost"]:not([hidden])', { timeout: 10_000 });
       assert.match(await text(page, "#alert-message"), /GPU device was lost/);
-      assert.match(await text(page, "#alert-advice"), /loaded again.*ask once more/);
+      assert.match(await text(page, "#alert-advice"), /once more when the model has been loaded again/);
       await ready(page);
       assert.deepEqual(await turns(page), ["one?", answer], "what was said is still there");
       assert.equal(await page.$eval("#prompt", ({ value }) => value), "two?", "and so is what was asked");
@@ -628,10 +630,12 @@ if (browserNames.includes("chromium")) {
       assert.equal(await page.$eval("#alert", ({ hidden }) => hidden), true);
 
       // Where it cannot be loaded again, that is told too, and can be tried once more.
-      await page.evaluate(async () => {
-        const models = await (await navigator.storage.getDirectory()).getDirectoryHandle("foredraft");
-        await models.removeEntry("models", { recursive: true });
-      });
+      const drop = () =>
+        page.evaluate(async () => {
+          const models = await (await navigator.storage.getDirectory()).getDirectoryHandle("foredraft");
+          await models.removeEntry("models", { recursive: true });
+        });
+      await drop();
       gone = true;
       await crash();
       await ask(page, "three?");
@@ -646,6 +650,27 @@ if (browserNames.includes("chromium")) {
       await page.click("#send");
       await page.waitForFunction(() => document.querySelectorAll(".turn .note").length === 3, { timeout: MINUTE });
       assert.deepEqual((await turns(page)).slice(4), ["three?", answer]);
+
+      // Both the question and the model's reload can be given up.
+      for (const giveUp of [() => page.keyboard.press("Escape"), () => page.click("#unload")]) {
+        await drop();
+        hanging = true;
+        await crash();
+        await page.type("#prompt", "four?");
+        await page.click("#send");
+        await page.waitForSelector('#alert[data-code="device_lost"]:not([hidden])', { timeout: 10_000 });
+        await page.waitForSelector("#load-state:not([hidden])", { timeout: 10_000 });
+        await giveUp();
+        await page.waitForSelector("#load-state[hidden]", { timeout: 10_000 });
+        hanging = false;
+        if (await page.$("#model-loaded[hidden]")) break;
+        assert.match(await text(page, "#alert-advice"), /once more when the model has been loaded again/);
+        assert.equal(await page.$eval("#prompt", ({ value }) => value), "four?");
+        await page.click("#recover");
+        await ready(page);
+        await page.$eval("#prompt", (prompt) => (prompt.value = ""));
+      }
+      await page.waitForSelector("#alert[hidden]", { timeout: 10_000 });
       await page.close();
     });
   });

@@ -3,7 +3,8 @@ import { ForedraftError } from "../src/index.js";
 import { button, part } from "./dom.js";
 
 const MODEL = "Choose another GGUF file of a supported model, such as one of the catalog.";
-const DEVICE = "The model is loaded again: ask once more when it is ready. If it keeps happening, choose CPU in the settings.";
+// True while it is loaded again, afterwards, and where that was given up.
+const DEVICE = "Ask once more when the model has been loaded again. If it keeps happening, choose CPU in the settings.";
 
 /** By `code`; what is missing here says all in its message. */
 const ADVICE: Readonly<Record<string, string>> = {
@@ -32,7 +33,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   unsupported_architecture: MODEL,
   unsupported_format: "Choose a file in Q4_0, Q4_1, Q5, Q8_0, K-quants, F16 or F32.",
   vocabulary_mismatch: "Choose a draft model of the same family, or none.",
-  worker_failed: "The model is loaded again: try once more when it is ready, or reload this page.",
+  worker_failed: "Try once more when the model has been loaded again, or reload this page.",
 };
 
 /** Shows what was thrown, and what to do. */

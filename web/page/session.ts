@@ -1,6 +1,6 @@
 /** The one engine of the page, which its tabs share, and who is using it. */
 import { Engine, type LoadOptions, type LoadProgress } from "../src/index.js";
-import { complain, isGone } from "./problems.js";
+import { calm, complain, isGone } from "./problems.js";
 
 /** What the tabs may do now; a `"lost"` engine answers no more until its model has been loaded again. */
 export type State = "empty" | "loading" | "ready" | "busy" | "lost";
@@ -73,7 +73,13 @@ export class Session {
       if (isGone(thrown)) {
         // It takes a while, and who waits is to know for what.
         complain(thrown);
+        abort.signal.addEventListener("abort", () => this.cancelLoad(), { once: true });
         await this.recover();
+        if (this.engine !== engine) {
+          // Who has unloaded it meanwhile is not to ask once more.
+          calm();
+          return undefined;
+        }
       }
       throw thrown;
     } finally {
@@ -82,7 +88,7 @@ export class Session {
     }
   }
 
-  /** Ends the work that runs. */
+  /** Ends the work that runs, and the reload that it has led to. */
   stop(): void {
     this.working?.abort();
   }
