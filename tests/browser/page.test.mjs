@@ -644,9 +644,23 @@ if (browserNames.includes("chromium")) {
       assert.match(await text(page, "#badge"), /no longer running/);
       assert.equal(await page.$eval("#send", ({ disabled }) => disabled), true);
       await page.screenshot({ path: path.join(outDir, "chromium-lost.png") });
+      // From the keyboard: the focus follows what can be done.
+      const focused = () => page.evaluate(() => document.activeElement.id);
+      await page.focus("#recover");
+      await page.keyboard.press("Enter");
+      await page.waitForSelector("#recover:not([hidden])", { timeout: MINUTE });
+      assert.equal(await focused(), "recover");
       gone = false;
-      await page.click("#recover");
+      hanging = true;
+      await page.keyboard.press("Enter");
+      assert.equal(await focused(), "cancel-load");
+      await page.keyboard.press("Enter");
+      await page.waitForSelector("#recover:not([hidden])", { timeout: MINUTE });
+      assert.equal(await focused(), "recover");
+      hanging = false;
+      await page.keyboard.press("Enter");
       await ready(page);
+      assert.equal(await focused(), "prompt");
       await page.click("#send");
       await page.waitForFunction(() => document.querySelectorAll(".turn .note").length === 3, { timeout: MINUTE });
       assert.deepEqual((await turns(page)).slice(4), ["three?", answer]);

@@ -159,11 +159,18 @@ export function startModel(session: Session, settings: Settings, address: URLSea
 
   const recover = async () => {
     calm();
+    const done = session.recover();
+    // The button that was pressed is hidden now, and the focus would go with it.
+    const cancel = button("cancel-load");
+    cancel.focus();
     try {
-      await session.recover();
+      await done;
     } catch (thrown) {
       complain(thrown);
     }
+    // Unless the visitor has gone elsewhere meanwhile.
+    if (document.activeElement !== cancel && document.activeElement !== document.body) return;
+    (session.state === "lost" ? button("recover") : part("prompt")).focus();
   };
 
   session.onProgress = ({ stage, loaded, total, progress: share, text }) => {
