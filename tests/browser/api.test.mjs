@@ -285,17 +285,25 @@ for (const name of browserNames) {
       ];
       const names = ["contxt", "speculatoin", "model.sha", "draftModel.etag", "remember.byte", "assets.wasn"];
       const expected = names.map((name) => ["bad_option", name]);
-      const found = await inPage(
+      const { found, taken } = await inPage(
         async (load, options) => {
-          const { Engine, ForedraftError, probe } = await import("/pkg/index.js");
+          const { Engine, ForedraftError, checkShaders, probe } = await import("/pkg/index.js");
           const describe = (error) => [error instanceof ForedraftError && error.code, error.details.option];
           const refuse = (more) => Engine.load({ ...load, ...more }).then(() => "loaded", describe);
-          return [...(await Promise.all(options.map(refuse))), await probe({ modle: load.model }).catch(describe)];
+          const found = await Promise.all(options.map(refuse));
+          for (const ask of [probe({ modle: load.model }), probe({}, { wasn: "/x" }), checkShaders({}, { wasn: "/x" })])
+            found.push(await ask.catch(describe));
+          let taken = false;
+          const model = new ReadableStream({ cancel: () => void (taken = true) });
+          found.push(await refuse({ model, contxt: 64 }));
+          return { found, taken };
         },
         load,
         options,
       );
-      assert.deepEqual(found, [...expected, ["bad_option", "modle"]]);
+      const more = ["modle", "assets.wasn", "assets.wasn", "contxt"].map((name) => ["bad_option", name]);
+      assert.deepEqual(found, [...expected, ...more]);
+      assert.equal(taken, false, "a stream can be given again");
       assert.deepEqual(await inOwnWorker("refuse", { load, options }), expected);
     });
 

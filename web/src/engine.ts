@@ -45,7 +45,7 @@ export interface Assets {
 
 /** Options of {@link Engine.load}. */
 export interface LoadOptions {
-  /** The model, as GGUF. A stream is read once, and cancelled where the load ends early. */
+  /** The model, as GGUF. A stream is read once, and cancelled where a load that has begun ends early. */
   model: ModelSource;
   /** A smaller model with the same vocabulary that drafts for it. */
   draftModel?: ModelSource;
@@ -326,6 +326,7 @@ async function once<T>(
   signal?: AbortSignal,
 ): Promise<T> {
   if (signal?.aborted) throw ForedraftError.aborted(signal);
+  knownAssets(assets);
   const { client, files } = start(assets);
   const abort = () => client.close(ForedraftError.aborted(signal));
   signal?.addEventListener("abort", abort, { once: true });
@@ -347,6 +348,10 @@ function probeArgs(options: ProbeOptions): ProbeArgs {
   const tokens = number("context", context);
   if (tokens !== undefined) args.context = tokens;
   return args;
+}
+
+function knownAssets(assets: Assets | undefined): void {
+  if (assets) known(assets, ["worker", "wasm", "grammar"], "assets.");
 }
 
 /** The files whose place is given. */
@@ -400,11 +405,12 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
     models.push(sent);
     return sent.ref;
   };
+  // Before a stream is taken: it can be given again with the options put right.
+  known(options, Object.keys(LOAD));
+  knownAssets(options.assets);
+  if (typeof options.remember === "object") known(options.remember, ["bytes"], "remember.");
   const { device = "auto", storage = "auto" } = options;
   const args: LoadArgs = { model: send(options.model, "model"), device, storage };
-  known(options, Object.keys(LOAD));
-  if (options.assets) known(options.assets, ["worker", "wasm", "grammar"], "assets.");
-  if (typeof options.remember === "object") known(options.remember, ["bytes"], "remember.");
   if (!["auto", "require", "off"].includes(storage)) throw refused("storage", storage, '"auto", "require" or "off"');
   if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");
   if (options.arithmetic !== undefined) args.arithmetic = options.arithmetic;

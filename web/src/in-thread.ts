@@ -41,7 +41,7 @@ export function checkShaders(options: { pipelines?: boolean } = {}, assets?: Ass
 }
 
 function startHere(assets?: Assets): { client: Client; files: Files } {
-  return { client: new Client(here), files: filesOf(assets) };
+  return { files: filesOf(assets), client: new Client(here) };
 }
 
 const here: Connect = (receive, fail) => {
