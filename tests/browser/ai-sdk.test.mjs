@@ -92,6 +92,7 @@ globalThis.cases = {
       await code(generateText({ model, messages: [{ role: "user", content: [{ type: "image", image: new Uint8Array(3) }] }], maxRetries: 0 })),
       await code(generateText({ model, prompt: "x", providerOptions: { foredraft: { best_of: 2 } }, maxRetries: 0 })),
       await code(generateText({ model, prompt: "x", providerOptions: { foredraft: { min_p: 0.1 } } })),
+      await code(generateText({ model, prompt: "x", providerOptions: { foredraft: { response_format: { type: "json_object" } } }, maxRetries: 0 })),
     ];
     engine.unload();
     return found;
@@ -206,8 +207,9 @@ for (const name of browserNames) {
       const found = await run("refused");
       assert.match(found[0], /^schema: .*not/);
       assert.match(found[1], /^bad_option: prompt is "file"/);
-      assert.match(found[2], /^bad_option: best_of/);
+      assert.match(found[2], /^bad_option: providerOptions.foredraft.best_of/);
       assert.equal(found[3], "answered");
+      assert.match(found[4], /^bad_option: providerOptions.foredraft.response_format/);
     });
   });
 }

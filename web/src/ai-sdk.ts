@@ -27,7 +27,7 @@ import type {
   ToolCall,
   Usage,
 } from "./openai.js";
-import { refused } from "./request.js";
+import { known, refused } from "./request.js";
 
 /** What the SDK has no setting for. A call can give the same in `providerOptions.foredraft`. */
 export type ForedraftSettings = Pick<
@@ -35,6 +35,16 @@ export type ForedraftSettings = Pick<
   "min_p" | "repeat_penalty" | "repeat_last_n" | "logit_bias" | "speculation"
 > &
   Pick<ChatCompletionRequest, "context_overflow">;
+
+/** Every setting by name: one that is missing here would not compile. */
+const SETTINGS: Record<keyof ForedraftSettings, true> = {
+  min_p: true,
+  repeat_penalty: true,
+  repeat_last_n: true,
+  logit_bias: true,
+  speculation: true,
+  context_overflow: true,
+};
 
 /**
  * The engine's model for the SDK: `streamText({ model: foredraft(engine), prompt })`. What speculation did is in
@@ -143,6 +153,10 @@ function requestOf(
   if (options.reasoning !== undefined && options.reasoning !== "provider-default") {
     warnings.push({ type: "unsupported", feature: "reasoning", details: "the model decides by itself how much it thinks" });
   }
+  // Others are the SDK's own, and would be overwritten by it.
+  known(settings, Object.keys(SETTINGS), "settings.");
+  const given = options.providerOptions?.["foredraft"] ?? {};
+  known(given, Object.keys(SETTINGS), "providerOptions.foredraft.");
   const choice = options.toolChoice;
   const asked = options.responseFormat?.type === "json" ? options.responseFormat : undefined;
   // The SDK asks for JSON in every step. An answer by a schema cannot call a tool, so a loop of tools would end in the first:
@@ -160,7 +174,7 @@ function requestOf(
       : null;
   const request: ChatCompletionRequest = {
     ...settings,
-    ...options.providerOptions?.["foredraft"],
+    ...given,
     messages: options.prompt.flatMap(messagesOf),
     max_tokens: options.maxOutputTokens ?? null,
     temperature: options.temperature ?? null,
