@@ -250,7 +250,7 @@ for (const name of browserNames) {
       const result = await inPage(async (model) => {
         const { Engine } = await import("/pkg/index.js");
         const engine = await Engine.load({ model, device: "cpu", context: 512 });
-        const messages = [{ role: "user", content: "Count from one to one hundred." }];
+        const messages = [{ role: "user", content: "Tell me a long story about a fox." }];
         const request = { messages, max_tokens: 300, speculation: "off", stream: true };
 
         const abort = new AbortController();
