@@ -439,7 +439,8 @@ for (const name of browserNames) {
       await Promise.all([page.waitForNavigation(), page.click("#update-now")]);
       assert.equal(await text(page, "h1"), "newer");
       const caches = await page.evaluate(() => globalThis.caches.keys());
-      assert.deepEqual(caches, ["foredraft-page / 0123456789abcdef"], "the older files are gone");
+      const versions = caches.filter((name) => name.startsWith("foredraft-page"));
+      assert.deepEqual(versions, ["foredraft-page / 0123456789abcdef"], "the older files are gone");
       await close(page);
     });
 
