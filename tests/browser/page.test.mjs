@@ -150,7 +150,7 @@ for (const name of browserNames) {
       // Off: nothing is marked, and the panel says why.
       await page.click('input[name="speculation"][value="off"]');
       await fill(page, "#max_tokens", "200");
-      await page.type("#prompt", "Count from one to one hundred.");
+      await page.type("#prompt", "Tell me a long story about a fox.");
       await page.click("#send");
       await page.waitForSelector("#stop:not([hidden])");
       const last = () => page.$$eval(".turn.assistant .text", (all) => all.at(-1).textContent);
