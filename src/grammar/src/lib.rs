@@ -29,6 +29,8 @@ const MAX_FORCED_BYTES: usize = 512;
 const MAX_MERGES: usize = 4_000_000;
 /// States of all automata of a request at most, of 1 to 2 kB each.
 const MAX_LEXER_STATES: usize = 20_000;
+/// Said of a step beyond the limits.
+const TOO_MUCH: &str = "a step of it takes more work than it may";
 /// Length of a reason; what is longer is cut.
 const MAX_REASON_BYTES: usize = 300;
 /// Bytes that no text in UTF-8 begins with; the trie takes a word that does for a special token.
@@ -263,7 +265,8 @@ fn reason(error: impl std::fmt::Display) -> String {
     let text = text.split("\n<").next().unwrap_or_default().trim();
     match text {
         "NoExtensionBias" => "no text satisfies it".to_owned(),
-        "ParserTooComplex" | "LexerTooComplex" => "a step of it takes more work than it may".to_owned(),
+        "ParserTooComplex" | "LexerTooComplex" => TOO_MUCH.to_owned(),
+        _ if text.contains("Too many items") => TOO_MUCH.to_owned(),
         // Some print the grammar.
         _ if text.len() > MAX_REASON_BYTES => text.chars().take(MAX_REASON_BYTES).chain(['…']).collect(),
         _ => text.to_owned(),
