@@ -98,12 +98,16 @@ pub(super) fn rows<D: Decode>(input: &Rows<'_, f32>, first_row: usize, products:
 fn rows_of<D: Decode, const MAX: usize>(input: &Rows<'_, f32>, count: usize, first_row: usize, products: &mut [f32]) {
     let (rows, cols) = (input.part.rows as usize, input.part.cols as usize);
     let blocks = cols / BLOCK;
+    let mut group = [Vec::new(), Vec::new()];
     for at in 0..(products.len() / count).min(rows - first_row) {
         let row = first_row + at;
         let mut sums = Sums { x: input.x, cols, count, lanes: [[0.0f32; 8]; MAX] };
         if D::LAYOUT.is_quantised() {
-            let [quants, scales] = matrix::row(input.part, row, input.quants, input.scales);
-            D::row(&quants, &scales, 0, blocks, &mut sums);
+            if at % LANES == 0 {
+                matrix::group(input.part, row, [input.quants, input.scales], &mut group);
+            }
+            let [quants, scales] = &group;
+            D::row(quants, scales, at % LANES * blocks, blocks, &mut sums);
         } else {
             D::row(input.quants, input.scales, row * blocks, blocks, &mut sums);
         }
