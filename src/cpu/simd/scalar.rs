@@ -132,4 +132,6 @@ mod entry {
     }
 }
 #[cfg(not(target_arch = "x86_64"))]
-pub(in crate::cpu) use entry::{attention_chunk, name, rows, rows_q8};
+pub(in crate::cpu) use entry::{attention_chunk, name};
+#[cfg(not(target_arch = "x86_64"))]
+pub(in crate::cpu::simd) use entry::{rows, rows_q8};
