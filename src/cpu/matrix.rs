@@ -35,19 +35,22 @@ pub(super) fn write(part: &MatrixPart, row: usize, quants: &[u32], scales: &[u32
     }
 }
 
+/// The words of one row of a group of `lanes`, in order.
+fn lane(group: &[u32], lanes: usize, lane: usize, to: &mut [u32]) {
+    match group.as_chunks::<LANES>() {
+        // A stride that the compiler knows.
+        (whole, []) if lanes == LANES => to.iter_mut().zip(whole).for_each(|(to, of)| *to = of[lane]),
+        _ => to.iter_mut().zip(group.iter().skip(lane).step_by(lanes)).for_each(|(to, from)| *to = *from),
+    }
+}
+
 /// Quants and scales of the group whose first row this is, row after row.
 pub(super) fn group(part: &MatrixPart, first: usize, from: [&[u32]; 2], to: &mut [Vec<u32>; 2]) {
     let (_, lanes) = group_of(part, first);
     for ((from, words), to) in from.into_iter().zip(row_words(part)).zip(to) {
         let group = &from[first * words..][..lanes * words];
         to.resize(lanes * words, 0);
-        for (lane, row) in to.chunks_exact_mut(words.max(1)).enumerate() {
-            match group.as_chunks::<LANES>() {
-                // A stride that the compiler knows.
-                (whole, []) if lanes == LANES => row.iter_mut().zip(whole).for_each(|(to, of)| *to = of[lane]),
-                _ => row.iter_mut().zip(group[lane..].iter().step_by(lanes)).for_each(|(to, from)| *to = *from),
-            }
-        }
+        to.chunks_exact_mut(words.max(1)).enumerate().for_each(|(at, to)| lane(group, lanes, at, to));
     }
 }
 
@@ -56,7 +59,8 @@ pub(super) fn row(part: &MatrixPart, row: usize, quants: &[u32], scales: &[u32])
     let (first, lanes) = group_of(part, row);
     let [quant_words, scale_words] = row_words(part);
     [(quants, quant_words), (scales, scale_words)].map(|(from, words)| {
-        let group = &from[first * words..][..lanes * words];
-        (0..words).map(|word| group[word * lanes + row - first]).collect()
+        let mut to = vec![0; words];
+        lane(&from[first * words..][..lanes * words], lanes, row - first, &mut to);
+        to
     })
 }
