@@ -2,11 +2,17 @@
 //
 // Every weight is decoded once and used for all columns. LANES threads share a row, each thread works on ROWS rows;
 // x is loaded once for the ROWS rows. LANES = 1 has no barrier and no shared memory (best where threads are emulated).
-// Grid: workgroup g (folded over x and y) has rows g * ROWS * WORKGROUP/LANES and on.
+// Grid: workgroup g (folded over x and y) has rows g * ROWS * WORKGROUP/LANES and on. Of those a thread has ROWS neighbours, or
+// with LANES = 1, where neighbouring threads read neighbouring rows, every WORKGROUP-th.
 // Sum of a row, the same for every column and every COLS: lane l takes blocks l, l + LANES, … in ascending order, then lanes
 // are added by a fixed tree. In a block, with floats: the weights in ascending order by an fma each. With QUANTISED the
-// products of a block are integers and their sum is exact, whether it is made of dot4I8Packed (DOT4) or of floats, which
-// hold integers up to 2^24; the block adds factor * scale * sum, and where the layout has an offset, offset * sum of x.
+// products of a block are integers and their sum is exact, however it is made; the block adds factor * scale * sum, and
+// where the layout has an offset, offset * sum of x. It is made
+// - by dot4I8Packed (DOT4);
+// - of two products a multiplication (PAIRS), where weights have no sign and at most five bits: of (a | b << 16) * (d | c << 16)
+//   the upper half is a * c + b * d, over as many weights as keep the lower half, a * d, from overflowing. For c and d to have
+//   no sign, 128 is added to each and 128 times the sum of the weights taken off in the end;
+// - of floats, which hold integers up to 2^24.
 
 #import params
 #import layouts
@@ -15,6 +21,14 @@ const WORKGROUP: u32 = {WORKGROUP}u;
 const LANES: u32 = {LANES}u;
 const ROWS: u32 = {ROWS}u;
 const COLS: u32 = {COLS}u;
+// From a thread's row to its next.
+#ifdef REDUCE
+const APART: u32 = 1u;
+#else
+const APART: u32 = WORKGROUP;
+#endif
+// Bytes 0 and 2 of a word.
+const EVEN: u32 = 0xff00ffu;
 
 struct Fixed {
     rows: u32,
@@ -40,7 +54,11 @@ fn store(row: u32, column: u32, value: f32) {
     let live = select(params.live_cols, params.logit_cols, fixed.logits != 0u);
     if row < fixed.rows && column < live {
         let at = column * fixed.out_stride + fixed.out_at + row;
-        out[at] = select(value, out[at] + value, fixed.add != 0u);
+        if fixed.add != 0u {
+            out[at] += value;
+        } else {
+            out[at] = value;
+        }
     }
 }
 
@@ -56,10 +74,17 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let lane = thread % LANES;
-    let first = ((group.y * groups.x + group.x) * (WORKGROUP / LANES) + thread / LANES) * ROWS;
     let blocks = fixed.blocks;
+#ifdef REDUCE
+    let first = ((group.y * groups.x + group.x) * (WORKGROUP / LANES) + thread / LANES) * ROWS;
+#else
+    let first = (group.y * groups.x + group.x) * ROWS * WORKGROUP + thread;
+#endif
 #repeat r ROWS
-    let row{r} = min(first + {r}u, fixed.rows - 1u);
+    let row{r} = min(first + {r}u * APART, fixed.rows - 1u);
+#ifdef TEXTURE
+    let texel{r} = first_texel(row{r}, blocks);
+#endif
 #repeat c COLS
     var sum{r}_{c} = 0.0;
 #end
@@ -68,10 +93,10 @@ fn main(
 #ifdef TEXTURE
         var fours: array<vec4<u32>, ROWS / 4>;
 #repeat q FOURS
-        fours[{q}] = scales_of_four(min(first + 4u * {q}u, fixed.rows - 1u), b, blocks);
+        fours[{q}] = scales_of_four(min(first + 4u * {q}u * APART, fixed.rows - 1u), b, blocks);
 #end
 #repeat r ROWS
-        let block{r} = block_at(row{r} * blocks + b, fours[{r} / 4][{r} % 4]);
+        let block{r} = block_at(texel{r} + b * GROUP * TEXELS, fours[{r} / 4][{r} % 4]);
 #end
 #else
 #repeat r ROWS
@@ -83,15 +108,44 @@ fn main(
         let at{c} = ({c}u * blocks + b) * 3u;
         let scale{c} = bitcast<vec2<f32>>(x[at{c} + 2u].xy);
 #repeat r ROWS
-#ifdef DOT4
-        var dot{r}_{c} = 0;
-#else
-        var dot{r}_{c} = 0.0;
+        var dot{r}_{c} = {ZERO};
+#end
+#end
+#ifdef PAIRS
+#repeat r ROWS
+        var ones{r} = 0u;
+#end
 #endif
-#end
-#end
 #repeat h 2
         {
+#ifdef PAIRS
+#repeat c COLS
+            let x{c} = x[at{c} + {h}u] ^ vec4<u32>(0x80808080u);
+            let swapped{c} = (x{c} << vec4<u32>(16u)) | (x{c} >> vec4<u32>(16u));
+            let even{c} = swapped{c} & vec4<u32>(EVEN);
+            let odd{c} = (swapped{c} >> vec4<u32>(8u)) & vec4<u32>(EVEN);
+#end
+#repeat r ROWS
+            {
+                let b = block{r};
+                let w = vec4<u32>(bytes{h}_0(b), bytes{h}_1(b), bytes{h}_2(b), bytes{h}_3(b));
+                let even = w & vec4<u32>(EVEN);
+                let odd = (w >> vec4<u32>(8u)) & vec4<u32>(EVEN);
+                let both = even + odd;
+                ones{r} += both.x + both.y + both.z + both.w;
+#repeat c COLS
+                {
+                    let p = even * even{c} + odd * odd{c};
+#ifdef FIVE_BITS
+                    dot{r}_{c} += ((p.x + p.y) >> 16u) + ((p.z + p.w) >> 16u);
+#else
+                    dot{r}_{c} += (p.x + p.y + p.z + p.w) >> 16u;
+#endif
+                }
+#end
+            }
+#end
+#else
 #repeat c COLS
             let x{c} = x[at{c} + {h}u];
 #end
@@ -117,6 +171,7 @@ fn main(
 #endif
             }
 #end
+#endif
 #ifdef TWO_SCALES
 #repeat r ROWS
 #repeat c COLS
@@ -131,11 +186,18 @@ fn main(
 #else
 #repeat r ROWS
         let f{r} = factors0(block{r});
+#ifdef PAIRS
+        let added{r} = 128u * ((ones{r} & 0xffffu) + (ones{r} >> 16u));
+#endif
 #repeat c COLS
 #ifdef OFFSET
         sum{r}_{c} = fma(f{r}.y, scale{c}.y, sum{r}_{c});
 #endif
+#ifdef PAIRS
+        sum{r}_{c} = fma(f{r}.x * scale{c}.x, f32(i32(dot{r}_{c} - added{r})), sum{r}_{c});
+#else
         sum{r}_{c} = fma(f{r}.x * scale{c}.x, f32(dot{r}_{c}), sum{r}_{c});
+#endif
 #end
 #end
 #endif
@@ -180,7 +242,7 @@ fn main(
 #else
 #repeat c COLS
 #repeat r ROWS
-    store(first + {r}u, {c}u, sum{r}_{c});
+    store(first + {r}u * APART, {c}u, sum{r}_{c});
 #end
 #end
 #endif

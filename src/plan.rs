@@ -33,7 +33,7 @@ pub const TOP: usize = 8;
 pub const ROW_STATS_WORDS: usize = 3 + 4 * TOP;
 
 /// Rows of a matrix are written in multiples of this, apart from the last: devices may keep them together.
-pub const ROW_UNIT: usize = 4;
+pub const ROW_UNIT: usize = 32;
 
 /// A buffer of an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

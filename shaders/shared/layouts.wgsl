@@ -3,36 +3,45 @@
 // `load_block(row, b, blocks)` reads the words of block b of a row once. A block has two halves of four words w, four
 // weights each. In quantised layouts `bytes{h}_{w}` gives the quants as signed bytes and `factors{h}` what they are
 // multiplied with and what is added: weight = factors.x * quant + factors.y. `part{h}_{w}` gives four weights.
-// With TEXTURE the matrix lies in two textures of TEXTURE_WIDTH texels a line, four words a texel: quants by block, and
-// scales by block with the words of four neighbouring rows in a texel.
+// With TEXTURE the matrix lies in two textures of TEXTURE_WIDTH texels a line, four words a texel, in groups of GROUP rows
+// that are read by EIGHT neighbouring threads, four rows each: what they read at once lies side by side.
 
 const LOW_NIBBLES: u32 = 0x0f0f0f0fu;
 
 #ifdef TEXTURE
 const TEXTURE_WIDTH: u32 = 2048u;
+const EIGHT: u32 = 8u;
+const GROUP: u32 = 32u;
 
-// (rows, cols/32, words/4) texels
+// (rows/GROUP, cols/32, TEXELS, GROUP) texels
 @group(0) @binding(2) var quants: texture_2d<u32>;
-// (rows/4, cols/32) texels
+// (rows/GROUP, cols/32, EIGHT) texels, each of rows EIGHT apart
 @group(0) @binding(3) var scales: texture_2d<u32>;
 
 fn quants_at(i: u32) -> vec4<u32> {
     return textureLoad(quants, vec2<u32>(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH), 0);
 }
 
-// Words of the four rows that `row` is one of.
+// Words of four rows of which `row` is the first.
 fn scales_of_four(row: u32, b: u32, blocks: u32) -> vec4<u32> {
-    let i = row / 4u * blocks + b;
+    let i = (row / GROUP * blocks + b) * EIGHT + row % EIGHT;
     return textureLoad(scales, vec2<u32>(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH), 0);
 }
 
+// Texel of a row's first block; the next block is GROUP * TEXELS on.
+fn first_texel(row: u32, blocks: u32) -> u32 {
+    return row / GROUP * GROUP * TEXELS * blocks + row % GROUP;
+}
+
 fn load_block(row: u32, b: u32, blocks: u32) -> Block {
-    return block_at(row * blocks + b, scales_of_four(row, b, blocks)[row % 4u]);
+    let scale = scales_of_four(row, b, blocks)[row / EIGHT % 4u];
+    return block_at(first_texel(row, blocks) + b * GROUP * TEXELS, scale);
 }
 #endif
 
 #ifdef Q4
 #ifdef TEXTURE
+const TEXELS: u32 = 1u;
 #else
 // (rows, cols/32) vec4: four words of nibbles
 @group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
@@ -89,7 +98,10 @@ fn bytes{h}_{w}(b: Block) -> u32 {
 
 #ifdef Q8
 #ifdef TEXTURE
+const TEXELS: u32 = 2u;
+const NEXT: u32 = GROUP;
 #else
+const NEXT: u32 = 1u;
 // (rows, cols/32, 2) vec4: eight words of signed bytes
 @group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
 // (rows, cols/32) pack2x16float(scale, 0)
@@ -100,14 +112,14 @@ fn quants_at(i: u32) -> vec4<u32> {
 }
 
 fn load_block(row: u32, b: u32, blocks: u32) -> Block {
-    return block_at(row * blocks + b, scales[row * blocks + b]);
+    return block_at(2u * (row * blocks + b), scales[row * blocks + b]);
 }
 #endif
 
 struct Block { q0: vec4<u32>, q1: vec4<u32>, scale: f32 }
 
 fn block_at(i: u32, scale: u32) -> Block {
-    return Block(quants_at(2u * i), quants_at(2u * i + 1u), unpack2x16float(scale).x);
+    return Block(quants_at(i), quants_at(i + NEXT), unpack2x16float(scale).x);
 }
 
 #repeat h 2

@@ -1,10 +1,10 @@
 //! Buffers of the executor: allocation, writes, reads.
 
 use super::GpuExecutor;
-use super::kernels::TEXTURE_WIDTH;
+use super::kernels::{TEXTURE_EIGHT, TEXTURE_GROUP, TEXTURE_WIDTH};
 use super::poll::Signal;
 use crate::error::{Error, Result};
-use crate::plan::{BufferId, MatrixPart};
+use crate::plan::{BufferId, MatrixPart, ROW_UNIT};
 use crate::weights::format::{BLOCK, Layout};
 
 /// Bytes written before the device is made to take them over, so that a model does not pile up in staging memory.
@@ -67,7 +67,7 @@ impl GpuExecutor {
         self.keep(label, Memory::Buffer(buffer), bytes)
     }
 
-    /// Two textures for a matrix: quants, then scales of four rows a texel; `None` where they would be too high.
+    /// Two textures for a matrix, quants and scales, as `layouts.wgsl` has them; `None` where they would be too high.
     pub(super) fn alloc_textures(
         &self,
         label: &str,
@@ -77,7 +77,8 @@ impl GpuExecutor {
     ) -> Result<Option<[BufferId; 2]>> {
         self.faults.check()?;
         let blocks = cols / BLOCK;
-        let texels = [rows * blocks * layout.quant_words() / 4, rows.div_ceil(4) * blocks];
+        let groups = rows.div_ceil(TEXTURE_GROUP);
+        let texels = [groups * TEXTURE_GROUP * blocks * layout.quant_words() / 4, groups * TEXTURE_EIGHT * blocks];
         let lines = texels.map(|texels| texels.div_ceil(TEXTURE_WIDTH as usize).max(1) as u64);
         if lines.iter().any(|&lines| lines > u64::from(self.device.limits().max_texture_dimension_2d)) {
             return Ok(None);
@@ -127,21 +128,27 @@ impl GpuExecutor {
         }
     }
 
-    /// Writes rows of a matrix that lies in textures. `row` is a multiple of 4, and so is the number of rows unless they are
-    /// the last.
+    /// Writes rows of a matrix that lies in textures. `row` is a multiple of [`ROW_UNIT`], and so is the number of rows unless
+    /// they are the last.
     pub(super) fn write_textures(&self, part: &MatrixPart, row: usize, quants: &[u32], scales: &[u32]) -> Result<()> {
         self.faults.check()?;
         let blocks = part.cols as usize / BLOCK;
+        let words = part.layout.quant_words();
         let rows = scales.len() / blocks;
-        let whole = row.is_multiple_of(4) && (rows.is_multiple_of(4) || row + rows == part.rows as usize);
-        if !whole || row + rows > part.rows as usize || quants.len() != rows * blocks * part.layout.quant_words() {
-            return Err(Error::Gpu { reason: format!("rows {row} + {rows} of {}: expected fours", part.rows) });
+        let whole = row.is_multiple_of(ROW_UNIT) && (rows.is_multiple_of(ROW_UNIT) || row + rows == part.rows as usize);
+        if !whole || row + rows > part.rows as usize || quants.len() != rows * blocks * words {
+            return Err(Error::Gpu { reason: format!("rows {row} + {rows} of {}: expected units", part.rows) });
         }
-        // (rows/4, blocks, 4)
-        let mut fours = vec![0u32; rows.div_ceil(4) * blocks * 4];
-        for (at, &word) in scales.iter().enumerate() {
-            let (row, block) = (at / blocks, at % blocks);
-            fours[(row / 4 * blocks + block) * 4 + row % 4] = word;
+        let groups = rows.div_ceil(TEXTURE_GROUP);
+        let mut quant_texels = vec![[0u32; 4]; groups * TEXTURE_GROUP * blocks * words / 4];
+        let mut scale_texels = vec![[0u32; 4]; groups * TEXTURE_EIGHT * blocks];
+        let by_row = quants.as_chunks::<4>().0.chunks_exact(blocks * words / 4).zip(scales.chunks_exact(blocks));
+        for (at, (quants, scales)) in by_row.enumerate() {
+            let (group, at) = (at / TEXTURE_GROUP, at % TEXTURE_GROUP);
+            let to = &mut quant_texels[group * TEXTURE_GROUP * quants.len() + at..];
+            to.iter_mut().step_by(TEXTURE_GROUP).zip(quants).for_each(|(to, from)| *to = *from);
+            let to = &mut scale_texels[group * TEXTURE_EIGHT * blocks + at % TEXTURE_EIGHT..];
+            to.iter_mut().step_by(TEXTURE_EIGHT).zip(scales).for_each(|(to, from)| to[at / TEXTURE_EIGHT] = *from);
         }
         let textures = [part.quants, part.scales].map(|id| {
             let buffers = self.buffers.borrow();
@@ -152,9 +159,10 @@ impl GpuExecutor {
                 reason: format!("buffers {} and {} are no textures", part.quants.0, part.scales.0),
             });
         };
-        self.write_texels(&quant_texture, row * blocks * part.layout.quant_words() / 4, quants);
-        self.write_texels(&scale_texture, row / 4 * blocks, &fours);
-        self.settle(quants.len() + fours.len())
+        let group = row / TEXTURE_GROUP * blocks;
+        self.write_texels(&quant_texture, group * TEXTURE_GROUP * words / 4, quant_texels.as_flattened());
+        self.write_texels(&scale_texture, group * TEXTURE_EIGHT, scale_texels.as_flattened());
+        self.settle(4 * (quant_texels.len() + scale_texels.len()))
     }
 
     /// Notes a new buffer or texture, unless the device could not make it.

@@ -1,7 +1,7 @@
 //! The kernels: their texts, the permutations there are of each, and what the host must know of them, read from the text.
 
 use super::preprocess::{Defines, preprocess};
-use crate::plan::{Gate, KV_CHUNK, MAX_COLUMNS, ROW_STATS_WORDS, TOP, UNIFORM_WORDS};
+use crate::plan::{Gate, KV_CHUNK, MAX_COLUMNS, ROW_STATS_WORDS, ROW_UNIT, TOP, UNIFORM_WORDS};
 use crate::weights::format::Layout;
 
 macro_rules! kernels {
@@ -65,14 +65,18 @@ pub(super) const ACTIVATION_WORKGROUP: u32 = u32_after(Kernel::Activation.source
 pub(super) const COMPACT_WORKGROUP: u32 = u32_after(Kernel::Compact.source(), "const WORKGROUP: u32 = ");
 /// Largest head that the attention kernels have room for.
 pub(super) const MAX_HEAD_DIM: u32 = u32_after(Kernel::AttentionCombine.source(), "const MAX_HEAD_DIM: u32 = ");
+const LAYOUTS: &str = include_str!("../../shaders/shared/layouts.wgsl");
 /// Texels of a line of the textures that matrices lie in.
-pub(super) const TEXTURE_WIDTH: u32 =
-    u32_after(include_str!("../../shaders/shared/layouts.wgsl"), "const TEXTURE_WIDTH: u32 = ");
+pub(super) const TEXTURE_WIDTH: u32 = u32_after(LAYOUTS, "const TEXTURE_WIDTH: u32 = ");
+/// Rows that lie together there, and threads that read them.
+pub(super) const TEXTURE_GROUP: usize = u32_after(LAYOUTS, "const GROUP: u32 = ") as usize;
+pub(super) const TEXTURE_EIGHT: usize = u32_after(LAYOUTS, "const EIGHT: u32 = ") as usize;
 
 /// Threads of a workgroup of `attention` where each works alone.
 pub(super) const ATTENTION_WORKGROUP: u32 = u32_after(Kernel::Attention.source(), "const WORKGROUP: u32 = ");
 
 const _: () = {
+    assert!(ROW_UNIT.is_multiple_of(TEXTURE_GROUP), "layouts.wgsl");
     assert!(u32_after(Kernel::Attention.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "attention.wgsl");
     assert!(
         u32_after(Kernel::Attention.source(), "const MAX_COLUMNS: u32 = ") as usize == MAX_COLUMNS,
@@ -123,7 +127,7 @@ pub struct Geometry {
     pub rows: u32,
     /// Columns up to which products of bytes are made by `dot4I8Packed`; in wider passes they are, with the same bits, of floats.
     pub dot4: u32,
-    /// Whether matrices lie in textures where their layout allows it; `rows` is then a multiple of 4.
+    /// Whether matrices lie in textures where their layout allows it; `workgroup` is then 8 and `rows` a multiple of 4.
     pub texture: bool,
     /// Whether vectors that fit are bound as uniforms.
     pub uniform: bool,
@@ -199,7 +203,43 @@ impl Geometry {
 
     /// Whether matrices of a layout lie in textures: those whose blocks are whole texels, with a word of scales each.
     pub const fn lies_in_texture(&self, layout: Layout) -> bool {
-        self.texture && self.rows.is_multiple_of(4) && matches!(layout, Layout::Q4 | Layout::Q8)
+        let eight = self.workgroup == TEXTURE_EIGHT as u32 && self.lanes == 1;
+        self.texture && eight && self.rows.is_multiple_of(4) && matches!(layout, Layout::Q4 | Layout::Q8)
+    }
+}
+
+/// What products of bytes are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Products {
+    Dot4,
+    Pairs,
+    Floats,
+}
+
+impl Products {
+    /// What takes the fewest instructions where there is none for products of bytes.
+    const fn of(layout: Layout) -> Products {
+        match layout {
+            Layout::Q4 | Layout::Q4K | Layout::Q5 | Layout::Q5K => Products::Pairs,
+            _ => Products::Floats,
+        }
+    }
+
+    const fn flag(self) -> Option<&'static str> {
+        match self {
+            Products::Dot4 => Some("DOT4"),
+            Products::Pairs => Some("PAIRS"),
+            Products::Floats => None,
+        }
+    }
+
+    /// What a sum begins with.
+    const fn zero(self) -> &'static str {
+        match self {
+            Products::Dot4 => "0",
+            Products::Pairs => "0u",
+            Products::Floats => "0.0",
+        }
     }
 }
 
@@ -311,7 +351,9 @@ impl KernelKey {
                 flags.extend(layout_flags(layout));
                 flags.extend(texture.then_some("TEXTURE"));
                 flags.extend(quantised.then_some("QUANTISED"));
-                flags.extend((quantised && geometry.dot4 >= cols).then_some("DOT4"));
+                let products = if geometry.dot4 >= cols { Products::Dot4 } else { Products::of(layout) };
+                flags.extend(products.flag().filter(|_| quantised));
+                set("ZERO", products.zero().to_owned());
                 flags.extend((geometry.lanes > 1).then_some("REDUCE"));
                 set("X", if quantised { "u32" } else { "f32" }.to_owned());
                 set("COLS", cols.to_string());
@@ -389,6 +431,7 @@ fn layout_flags(layout: Layout) -> Vec<&'static str> {
     flags.extend(layout.is_quantised().then_some("QUANTS"));
     flags.extend(matches!(layout, Layout::F16 | Layout::BF16).then_some("HALVES"));
     flags.extend((layout == Layout::Q6K).then_some("TWO_SCALES"));
+    flags.extend(matches!(layout, Layout::Q5 | Layout::Q5K).then_some("FIVE_BITS"));
     flags.extend(matches!(layout, Layout::Q4 | Layout::Q5 | Layout::Q4K | Layout::Q5K).then_some("OFFSET"));
     flags
 }
