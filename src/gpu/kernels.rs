@@ -125,7 +125,8 @@ pub struct Geometry {
     pub lanes: u32,
     /// Rows a thread works on.
     pub rows: u32,
-    /// Columns up to which products of bytes are made by `dot4I8Packed`; in wider passes they are, with the same bits, of floats.
+    /// Columns up to which products of bytes are made by `dot4I8Packed`; in wider passes they are made, with the same bits, of
+    /// pairs or of floats ([`Products`]).
     pub dot4: u32,
     /// Whether matrices lie in textures where their layout allows it; `workgroup` is then 8 and `rows` a multiple of 4.
     pub texture: bool,
@@ -141,9 +142,10 @@ impl Geometry {
     /// Emulated threads: each works alone, without barriers, and re-uses what it loads over rows, since loads are what
     /// costs there. llvmpipe loads a storage buffer lane by lane through the stack, some 22 cycles a word, but gathers from
     /// uniforms and textures in a few: 30 mat-vecs of 3072 x 576 in Q4 with 1 and 8 columns took 44 and 131 ms from
-    /// buffers, 23 ms with matrices in textures, 15 and 52 ms with four rows' scales in a texel and vectors as uniforms.
-    /// Products as floats against dot4I8Packed: 15.9 and 51 against 15.1 and 60 ms. Small workgroups spread small matrices
-    /// over the cores and cost nothing.
+    /// buffers, 23 ms with matrices in textures, 15 and 52 ms with four rows' scales in a texel and vectors as uniforms, 8 and
+    /// 20 ms with neighbours' rows side by side and two products a multiplication. On SwiftShader a mat-vec of 576 x 1536 took
+    /// 1.0 and 4.0 ms so, by dot4I8Packed 2.1 and 10.9 ms. Small workgroups spread small matrices over the cores and cost
+    /// nothing.
     pub const SOFTWARE: Geometry = Geometry {
         workgroup: 8,
         lanes: 1,
