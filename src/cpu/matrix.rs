@@ -1,8 +1,8 @@
-//! How quantised matrices lie in the memory of the CPU executor: groups of [`LANES`] rows, word by word in turn.
+//! How matrices lie in the memory of the CPU executor: groups of [`LANES`] rows, word by word in turn.
 //!
 //! Word `i` of row `l` of a group stands at `i * lanes + l`, so that one vector register holds the same word of all rows of the
 //! group and each lane of a product sums a row of its own: nothing is ever added across lanes. The last group has as many
-//! lanes as there are rows left. Matrices of floats lie row after row.
+//! lanes as there are rows left.
 
 use super::Buffers;
 use super::simd::LANES;
@@ -10,9 +10,6 @@ use crate::plan::MatrixPart;
 
 /// First row and number of rows of the group that a row lies in.
 pub(super) fn group_of(part: &MatrixPart, row: usize) -> (usize, usize) {
-    if !part.layout.is_quantised() {
-        return (row, 1);
-    }
     let first = row / LANES * LANES;
     (first, LANES.min(part.rows as usize - first))
 }
@@ -41,16 +38,6 @@ fn lane(group: &[u32], lanes: usize, lane: usize, to: &mut [u32]) {
         // A stride that the compiler knows.
         (whole, []) if lanes == LANES => to.iter_mut().zip(whole).for_each(|(to, of)| *to = of[lane]),
         _ => to.iter_mut().zip(group.iter().skip(lane).step_by(lanes)).for_each(|(to, from)| *to = *from),
-    }
-}
-
-/// Quants and scales of the group whose first row this is, row after row.
-pub(super) fn group(part: &MatrixPart, first: usize, from: [&[u32]; 2], to: &mut [Vec<u32>; 2]) {
-    let (_, lanes) = group_of(part, first);
-    for ((from, words), to) in from.into_iter().zip(row_words(part)).zip(to) {
-        let group = &from[first * words..][..lanes * words];
-        to.resize(lanes * words, 0);
-        to.chunks_exact_mut(words.max(1)).enumerate().for_each(|(at, to)| lane(group, lanes, at, to));
     }
 }
 

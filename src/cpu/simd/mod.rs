@@ -17,7 +17,7 @@ mod x86;
 
 pub(super) use imp::{LANES, Quad, attention_chunk, halves_to_floats, name, quad};
 
-use super::matvec::{Block, Rows};
+use super::matvec::{Block, Operand, Rows};
 use crate::weights::decode;
 use crate::weights::format::Layout;
 
@@ -81,30 +81,18 @@ pub(super) trait Simd {
     }
 }
 
-macro_rules! by_layout {
-    ($layout:expr, $call:ident ( $($argument:expr),* )) => {
-        match $layout {
-            Layout::Q4 => $call::<decode::Q4>($($argument),*),
-            Layout::Q5 => $call::<decode::Q5>($($argument),*),
-            Layout::Q8 => $call::<decode::Q8>($($argument),*),
-            Layout::Q4K => $call::<decode::Q4K>($($argument),*),
-            Layout::Q5K => $call::<decode::Q5K>($($argument),*),
-            Layout::Q6K => $call::<decode::Q6K>($($argument),*),
-            Layout::F16 => $call::<decode::F16>($($argument),*),
-            Layout::BF16 => $call::<decode::BF16>($($argument),*),
-            Layout::F32 => $call::<decode::F32>($($argument),*),
-        }
+/// Rows `first_row ..` of a product.
+pub(super) fn rows<X: Operand>(input: &Rows<'_, X>, first_row: usize, products: &mut [f32]) {
+    let rows = match input.part.layout {
+        Layout::Q4 => imp::rows::<decode::Q4, X>,
+        Layout::Q5 => imp::rows::<decode::Q5, X>,
+        Layout::Q8 => imp::rows::<decode::Q8, X>,
+        Layout::Q4K => imp::rows::<decode::Q4K, X>,
+        Layout::Q5K => imp::rows::<decode::Q5K, X>,
+        Layout::Q6K => imp::rows::<decode::Q6K, X>,
+        Layout::F16 => imp::rows::<decode::F16, X>,
+        Layout::BF16 => imp::rows::<decode::BF16, X>,
+        Layout::F32 => imp::rows::<decode::F32, X>,
     };
-}
-
-/// Rows `first_row ..` of a product with floats.
-pub(super) fn rows(input: &Rows<'_, f32>, first_row: usize, products: &mut [f32]) {
-    use imp::rows;
-    by_layout!(input.part.layout, rows(input, first_row, products));
-}
-
-/// Rows `first_row ..` of a product with quantised vectors.
-pub(super) fn rows_q8(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
-    use imp::rows_q8;
-    by_layout!(input.part.layout, rows_q8(input, first_row, products));
+    rows(input, first_row, products);
 }

@@ -114,15 +114,15 @@ impl Simd for Scalar {
 #[cfg(not(target_arch = "x86_64"))]
 mod entry {
     use super::Scalar;
-    use crate::cpu::matvec::{Block, Rows};
+    use crate::cpu::matvec::{self, Operand, Rows};
     use crate::weights::decode::Decode;
 
-    pub(in crate::cpu::simd) fn rows<D: Decode>(input: &Rows<'_, f32>, first_row: usize, products: &mut [f32]) {
-        crate::cpu::matvec::rows::<D>(input, first_row, products);
-    }
-
-    pub(in crate::cpu::simd) fn rows_q8<D: Decode>(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
-        crate::cpu::matvec::rows_q8::<D, Scalar>(input, first_row, products);
+    pub(in crate::cpu::simd) fn rows<D: Decode, X: Operand>(
+        input: &Rows<'_, X>,
+        first_row: usize,
+        products: &mut [f32],
+    ) {
+        matvec::rows::<D, Scalar, X>(input, first_row, products);
     }
 
     pub(in crate::cpu) use crate::cpu::attention::attention_chunk;
@@ -132,6 +132,6 @@ mod entry {
     }
 }
 #[cfg(not(target_arch = "x86_64"))]
-pub(in crate::cpu) use entry::{attention_chunk, name};
+pub(in crate::cpu::simd) use entry::rows;
 #[cfg(not(target_arch = "x86_64"))]
-pub(in crate::cpu::simd) use entry::{rows, rows_q8};
+pub(in crate::cpu) use entry::{attention_chunk, name};

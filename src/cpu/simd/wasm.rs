@@ -1,7 +1,7 @@
 //! wasm's simd128.
 
 use super::Simd;
-use crate::cpu::matvec::{Block, Rows};
+use crate::cpu::matvec::{self, Block, Operand, Rows};
 use crate::weights::decode::Decode;
 use half::f16;
 use std::arch::wasm32::{
@@ -29,12 +29,8 @@ pub(in crate::cpu) fn halves_to_floats(from: &[f16], to: &mut [f32]) {
     }
 }
 
-pub(super) fn rows<D: Decode>(input: &Rows<'_, f32>, first_row: usize, products: &mut [f32]) {
-    crate::cpu::matvec::rows::<D>(input, first_row, products);
-}
-
-pub(super) fn rows_q8<D: Decode>(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
-    crate::cpu::matvec::rows_q8::<D, Simd128>(input, first_row, products);
+pub(super) fn rows<D: Decode, X: Operand>(input: &Rows<'_, X>, first_row: usize, products: &mut [f32]) {
+    matvec::rows::<D, Simd128, X>(input, first_row, products);
 }
 
 pub(in crate::cpu) use crate::cpu::attention::attention_chunk;

@@ -4,7 +4,7 @@ use super::Simd;
 use super::scalar::Scalar;
 pub(in crate::cpu) use super::scalar::{LANES, Quad, halves_to_floats, quad};
 use crate::cpu::attention::Input;
-use crate::cpu::matvec::{Block, Rows};
+use crate::cpu::matvec::{self, Block, Operand, Rows};
 use crate::weights::decode::Decode;
 use std::arch::is_x86_feature_detected as has;
 use std::arch::x86_64::{
@@ -19,40 +19,26 @@ fn has_vnni() -> bool {
     has!("avx2") && has!("avx512f") && has!("avx512vl") && has!("avx512vnni")
 }
 
-pub(super) fn rows<D: Decode>(input: &Rows<'_, f32>, first_row: usize, products: &mut [f32]) {
-    if has!("avx2") {
-        // SAFETY: the feature was just found.
-        unsafe { rows_avx2::<D>(input, first_row, products) }
-    } else {
-        crate::cpu::matvec::rows::<D>(input, first_row, products);
-    }
-}
-
-pub(super) fn rows_q8<D: Decode>(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
+pub(super) fn rows<D: Decode, X: Operand>(input: &Rows<'_, X>, first_row: usize, products: &mut [f32]) {
     if has_vnni() {
         // SAFETY: the features were just found.
-        unsafe { rows_q8_vnni::<D>(input, first_row, products) }
+        unsafe { rows_vnni::<D, X>(input, first_row, products) }
     } else if has!("avx2") {
         // SAFETY: the feature was just found.
-        unsafe { rows_q8_avx2::<D>(input, first_row, products) }
+        unsafe { rows_avx2::<D, X>(input, first_row, products) }
     } else {
-        crate::cpu::matvec::rows_q8::<D, Scalar>(input, first_row, products);
+        matvec::rows::<D, Scalar, X>(input, first_row, products);
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn rows_avx2<D: Decode>(input: &Rows<'_, f32>, first_row: usize, products: &mut [f32]) {
-    crate::cpu::matvec::rows::<D>(input, first_row, products);
-}
-
-#[target_feature(enable = "avx2")]
-fn rows_q8_avx2<D: Decode>(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
-    crate::cpu::matvec::rows_q8::<D, Avx2<false>>(input, first_row, products);
+fn rows_avx2<D: Decode, X: Operand>(input: &Rows<'_, X>, first_row: usize, products: &mut [f32]) {
+    matvec::rows::<D, Avx2<false>, X>(input, first_row, products);
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512vl,avx512vnni")]
-fn rows_q8_vnni<D: Decode>(input: &Rows<'_, Block>, first_row: usize, products: &mut [f32]) {
-    crate::cpu::matvec::rows_q8::<D, Avx2<true>>(input, first_row, products);
+fn rows_vnni<D: Decode, X: Operand>(input: &Rows<'_, X>, first_row: usize, products: &mut [f32]) {
+    matvec::rows::<D, Avx2<true>, X>(input, first_row, products);
 }
 
 pub(in crate::cpu) fn attention_chunk(input: &Input<'_>, kv_head: usize, chunk: usize, out: &mut [f32]) {
@@ -205,10 +191,13 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, Decode, LANES, Scalar, has, has_vnni, rows_q8_avx2, rows_q8_vnni};
-    use crate::cpu::matvec::{self, Rows};
-    use crate::plan::{BufferId, MatrixPart, Q8_WORDS};
+    use super::{Block, Decode, LANES, Operand, Scalar, has, has_vnni, rows_avx2, rows_vnni};
+    use crate::cpu::matvec::{self, Floats, Rows};
+    use crate::plan::{BufferId, MAX_COLUMNS, MatrixPart, Q8_WORDS};
     use crate::weights::decode;
+    use crate::weights::format::BLOCK;
+
+    const COLS: usize = 512;
 
     /// xorshift32
     fn word(state: &mut u32) -> u32 {
@@ -223,26 +212,38 @@ mod tests {
         word(state) & 0xbfff_bfff | 0x0400_0400
     }
 
-    fn same<D: Decode>() {
-        let (rows, cols, state) = (3 * LANES + 5, 512, &mut 7);
+    /// (columns, cols/32)
+    fn blocks() -> Vec<Floats> {
+        let state = &mut 11;
+        let mut block = || std::array::from_fn(|_| word(state) as f32 / u32::MAX as f32 - 0.5);
+        (0..MAX_COLUMNS * COLS / BLOCK).map(|_| block()).collect()
+    }
+
+    fn quantised(block: &Floats) -> Block {
+        let mut words = [0; Q8_WORDS];
+        decode::quantise(block, &mut words);
+        Block::of(&words)
+    }
+
+    fn same<D: Decode, X: Operand>(make: impl Fn(&Floats) -> X) {
+        let (rows, state) = (3 * LANES + 5, &mut 7);
         let part = MatrixPart {
             layout: D::LAYOUT,
             quants: BufferId(0),
             scales: BufferId(0),
             first_row: 0,
             rows: rows as u32,
-            cols: cols as u32,
+            cols: COLS as u32,
         };
-        let quants: Vec<u32> = (0..D::LAYOUT.quant_words_for(rows * cols)).map(|_| word(state)).collect();
-        // Of the layouts with shared scales these are bytes of the right kind too.
-        let scales: Vec<u32> = (0..D::LAYOUT.scale_words_for(rows * cols)).map(|_| halves(state)).collect();
-        let mut words = vec![0; 16 * cols / 32 * Q8_WORDS];
-        for block in words.as_chunks_mut::<Q8_WORDS>().0 {
-            decode::quantise(&std::array::from_fn(|_| word(state) as f32 / u32::MAX as f32 - 0.5), block);
-        }
+        // Of the layouts with shared scales halves are bytes of the right kind too, and of floats all words are numbers.
+        let words = D::LAYOUT.quant_words_for(rows * COLS);
+        let quants: Vec<u32> =
+            (0..words).map(|_| if D::LAYOUT.is_quantised() { word(state) } else { halves(state) }).collect();
+        let scales: Vec<u32> = (0..D::LAYOUT.scale_words_for(rows * COLS)).map(|_| halves(state)).collect();
+        let x = blocks();
         // Bits by column.
-        let products = |count: usize, run: &dyn Fn(&Rows<'_, Block>, &mut [f32])| -> Vec<Vec<u32>> {
-            let panel = matvec::panel(&words.as_chunks().0[..count * cols / 32], count);
+        let products = |count: usize, run: &dyn Fn(&Rows<'_, X>, &mut [f32])| -> Vec<Vec<u32>> {
+            let panel = matvec::panel(&x[..count * COLS / BLOCK], count, &make);
             let input = Rows { part: &part, quants: &quants, scales: &scales, x: &panel, count };
             let mut products = vec![0.0f32; rows.next_multiple_of(LANES) * count];
             run(&input, &mut products);
@@ -250,31 +251,39 @@ mod tests {
             let of = |column| groups.clone().filter(move |(at, _)| at % count == column).flat_map(|(_, group)| group);
             (0..count).map(|column| of(column).take(rows).map(|product| product.to_bits()).collect()).collect()
         };
-        let expected = products(16, &|input, products| matvec::rows_q8::<D, Scalar>(input, 0, products));
+        let expected = products(16, &|input, products| matvec::rows::<D, Scalar, X>(input, 0, products));
         assert!(expected.iter().flatten().all(|bits| *bits != 0), "products of something");
         for count in [1, 2, 3, 7, 16] {
-            let found = products(count, &|input, products| matvec::rows_q8::<D, Scalar>(input, 0, products));
+            let found = products(count, &|input, products| matvec::rows::<D, Scalar, X>(input, 0, products));
             assert!(found == expected[..count], "{:?}, {count} columns", D::LAYOUT);
             if has!("avx2") {
                 // SAFETY: the feature was just found.
-                let found = products(count, &|input, products| unsafe { rows_q8_avx2::<D>(input, 0, products) });
+                let found = products(count, &|input, products| unsafe { rows_avx2::<D, X>(input, 0, products) });
                 assert!(found == expected[..count], "AVX2, {:?}, {count} columns", D::LAYOUT);
             }
             if has_vnni() {
                 // SAFETY: the features were just found.
-                let found = products(count, &|input, products| unsafe { rows_q8_vnni::<D>(input, 0, products) });
+                let found = products(count, &|input, products| unsafe { rows_vnni::<D, X>(input, 0, products) });
                 assert!(found == expected[..count], "VNNI, {:?}, {count} columns", D::LAYOUT);
             }
         }
     }
 
+    fn same_with_both<D: Decode>() {
+        same::<D, Block>(quantised);
+        same::<D, Floats>(Floats::clone);
+    }
+
     #[test]
     fn every_instruction_set_gives_the_same_bits_at_any_width() {
-        same::<decode::Q4>();
-        same::<decode::Q5>();
-        same::<decode::Q8>();
-        same::<decode::Q4K>();
-        same::<decode::Q5K>();
-        same::<decode::Q6K>();
+        same_with_both::<decode::Q4>();
+        same_with_both::<decode::Q5>();
+        same_with_both::<decode::Q8>();
+        same_with_both::<decode::Q4K>();
+        same_with_both::<decode::Q5K>();
+        same_with_both::<decode::Q6K>();
+        same::<decode::F16, Floats>(Floats::clone);
+        same::<decode::BF16, Floats>(Floats::clone);
+        same::<decode::F32, Floats>(Floats::clone);
     }
 }
