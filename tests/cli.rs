@@ -196,6 +196,8 @@ fn bench_compares_with_plain_decoding_and_replays_its_own_texts() {
             "/system_fingerprint",
             "/repeats",
             "/verify_cost/1",
+            "/verify_cost/16",
+            "/verify_cost_at/127/8",
             "/geomean_speedup",
             "/overall/0/config",
             "/overall/0/exactness",

@@ -21,7 +21,7 @@ pub use report::{CategoryRow, Figures, Overall, PromptRow, Report, Timing};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generation::{Busy, Prompt, Request};
-use crate::plan::MAX_COLUMNS;
+use crate::plan::{COLUMN_BUCKETS, MAX_COLUMNS};
 use crate::sampling::SamplingParams;
 use crate::speculate::SpeculationConfig;
 use crate::speculate::accept::Exactness;
@@ -35,6 +35,10 @@ use std::collections::BTreeMap;
 
 /// Tokens of the untimed run of each configuration that comes before all timed ones: caches and thread pools fill.
 const WARM_UP_TOKENS: usize = 4;
+/// Tokens in the KV cache before the passes whose cost is reported: those of a short prompt, and of a long one.
+const COST_CONTEXTS: [usize; 2] = [128, 600];
+/// Timed turns of these passes.
+const COST_TURNS: usize = 5;
 
 /// Prompts to measure on.
 #[derive(Debug, Clone, Deserialize)]
@@ -216,6 +220,7 @@ async fn measure(
         options.arms.push(off.clone());
     }
     let options = &options;
+    let verify_cost_at = profile::verify_cost(engine, &COLUMN_BUCKETS, &COST_CONTEXTS, COST_TURNS).await?;
     let prompts = options.select(&suite.prompts, |prompt| &prompt.category);
     let pairs = options.repeats.max(1) * options.arms.len();
     // The first pair has its plain run from the prompt's own; without timing there are no others.
@@ -277,7 +282,9 @@ async fn measure(
         model: engine.model_name().to_owned(),
         device: engine.device(),
         system_fingerprint: engine.executor().fingerprint(),
-        ..builder.report(options, &engine.cost_model())
+        verify_cost: verify_cost_at.values().next().cloned().unwrap_or_default(),
+        verify_cost_at,
+        ..builder.report(options)
     };
     Ok((report, traces))
 }

@@ -1,17 +1,23 @@
-//! Where the time of a pass goes: each kernel of a model timed alone, beside the whole pass.
+//! Where the time of a pass goes, each kernel of a model timed alone beside the whole pass; and what wider passes cost.
 
 use super::report::median;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::generation::Busy;
 use crate::gpu::{CutTime, GpuExecutor, TuneReport};
 use crate::model::Model;
-use crate::plan::{Executor, MAX_COLUMNS, Params, Plan, PlanId, Step, Submission, time_ms};
+use crate::plan::{Executor, MAX_COLUMNS, Params, Plan, PlanId, Step, Submission, round_trip_ms, time_ms};
 use crate::runtime::now_ms;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 
 /// Work before anything is timed.
 const WARM_UP_MS: f64 = 300.0;
+/// So long after its start no more turns of passes begin.
+const TURNS_MS: f64 = 20_000.0;
+/// No pass takes less; clocks of browsers may say so.
+const TICK_MS: f64 = 1e-3;
 
 /// All calls of one kernel in a pass, on matrices of one size.
 #[derive(Debug, Clone, Serialize)]
@@ -46,10 +52,61 @@ pub struct Profile {
     pub device: crate::plan::DeviceInfo,
     /// An empty submit and the wait for it, which is not in the other times.
     pub round_trip_ms: f64,
+    /// c(k) by context, then by columns.
+    pub verify_cost: VerifyCost,
     /// How matrices are cut on a GPU, with the candidates that were timed at load.
     pub cuts: Vec<TuneReport>,
     /// By context, then by columns.
     pub passes: Vec<PassTime>,
+}
+
+/// c(k), the cost of verifying k columns over one, by tokens in the KV cache, then by columns.
+pub(super) type VerifyCost = BTreeMap<usize, BTreeMap<usize, f64>>;
+
+/// Times sampled passes of the engine's target in turns, all widths and contexts in each; the first warms up, of the others
+/// the shortest of a pass counts, without the wait for it. So each is over the fastest plain step: work of other programs
+/// makes passes only longer. What the KV cache held is lost.
+pub(super) async fn verify_cost(
+    engine: &Engine,
+    columns: &[usize],
+    contexts: &[usize],
+    turns: usize,
+) -> Result<VerifyCost> {
+    let _busy = Busy::take(&engine.core)?;
+    let (executor, model) = (engine.executor(), engine.target());
+    model.kv.rollback(0);
+    let round_trip_ms = round_trip_ms(executor).await?;
+    let mut passes_ms = VerifyCost::new();
+    for &context in contexts {
+        let widths = std::iter::once(&1).chain(columns).map(|&columns| (columns, f64::INFINITY));
+        passes_ms.insert(context.min(model.context - 1), widths.collect());
+    }
+    let start = now_ms();
+    for turn in 0..=turns.max(1) {
+        if turn > 1 && now_ms() - start > TURNS_MS {
+            break;
+        }
+        for (&context, passes_ms) in &mut passes_ms {
+            for (&columns, shortest) in passes_ms {
+                let ms = Timed { runs: model.pass(sampled(columns, context), true) }.ms(executor).await?;
+                if turn > 0 {
+                    *shortest = shortest.min((ms - round_trip_ms).max(TICK_MS));
+                }
+            }
+        }
+    }
+    for passes_ms in passes_ms.values_mut() {
+        let plain_ms = passes_ms[&1];
+        passes_ms.values_mut().for_each(|ms| *ms /= plain_ms);
+    }
+    Ok(passes_ms)
+}
+
+/// A pass all of whose columns are sampled.
+fn sampled(columns: usize, context: usize) -> Params {
+    let mut params = Params::chain(columns, context, 0);
+    (params.logit_cols, params.sample_at) = (columns as u32, columns as u32);
+    params
 }
 
 /// Times every kernel of the engine's target `repeats` times in turn and takes the medians. What the KV cache held is lost.
@@ -68,6 +125,7 @@ pub async fn profile(engine: &Engine, columns: &[usize], contexts: &[usize], rep
     while now_ms() - start < WARM_UP_MS && !contexts.is_empty() {
         warm.ms(executor).await?;
     }
+    let verify_cost = verify_cost(engine, columns, contexts, repeats).await?;
     for &context in contexts {
         for &columns in columns {
             let mark = executor.mark();
@@ -77,7 +135,7 @@ pub async fn profile(engine: &Engine, columns: &[usize], contexts: &[usize], rep
         }
     }
     let cuts = engine.gpu().map(GpuExecutor::tuned).unwrap_or_default();
-    Ok(Profile { device: engine.device(), round_trip_ms, cuts, passes })
+    Ok(Profile { device: engine.device(), round_trip_ms, verify_cost, cuts, passes })
 }
 
 async fn time_pass(
@@ -89,9 +147,7 @@ async fn time_pass(
     round_trip_ms: f64,
 ) -> Result<PassTime> {
     let context = context.min(model.context - 1);
-    let mut params = Params::chain(columns, context, 0);
-    params.logit_cols = columns as u32;
-    params.sample_at = columns as u32;
+    let params = sampled(columns, context);
     let mut groups: Vec<(String, Vec<Step>)> = Vec::new();
     for step in model.steps() {
         let label = step.label();
@@ -138,6 +194,12 @@ impl Timed {
     }
 }
 
+/// c(k) in a line.
+pub(super) fn cost_line(costs: &BTreeMap<usize, f64>) -> String {
+    let costs: Vec<String> = costs.iter().map(|(k, c)| format!("c({k}) = {c:.2}")).collect();
+    format!("cost of verifying k columns over one: {}", costs.join(", "))
+}
+
 impl Display for Profile {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(
@@ -151,16 +213,14 @@ impl Display for Profile {
                 writeln!(f, "  {one:>9.4} {eight:>9.4}  {cut}")?;
             }
         }
-        let mut one = None;
+        for (context, costs) in &self.verify_cost {
+            write!(f, "\nafter {context} tokens, {}", cost_line(costs))?;
+        }
+        writeln!(f)?;
         for pass in &self.passes {
-            if pass.columns == 1 {
-                one = Some((pass.context, pass.pass_ms));
-            }
-            let over = one.filter(|(context, _)| *context == pass.context).map(|(_, ms)| pass.pass_ms / ms);
-            let c = over.map_or_else(String::new, |c| format!(", c({}) = {c:.2}", pass.columns));
             writeln!(
                 f,
-                "\n{} columns after {} tokens: {:.2} ms{c}; kernels alone {:.2} ms",
+                "\n{} columns after {} tokens: {:.2} ms; kernels alone {:.2} ms",
                 pass.columns, pass.context, pass.pass_ms, pass.kernels_ms
             )?;
             for KernelTime { kernel, calls, ms } in &pass.kernels {

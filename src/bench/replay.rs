@@ -8,7 +8,7 @@ use super::oracle::Oracle;
 use super::report::{Builder, Report, Run, Timing};
 use super::{Arm, Options, Trace};
 use crate::error::{Error, Result};
-use crate::plan::{DeviceInfo, RowStats};
+use crate::plan::{COLUMN_BUCKETS, DeviceInfo, RowStats};
 use crate::speculate::Speculator;
 use crate::speculate::accept::Exactness;
 use crate::speculate::cost::CostModel;
@@ -43,7 +43,8 @@ pub fn replay(traces: &[Trace], options: &Options, costs: &Costs) -> Result<Repo
     }
     let device = DeviceInfo { kind: "replay", name: costs.name.clone(), software: true };
     let options = Options { repeats: 1, ..options.clone() };
-    Ok(Report { model: "recorded texts".to_owned(), device, ..builder.report(&options, &cost) })
+    let verify_cost = COLUMN_BUCKETS.map(|columns| (columns, cost.c(columns))).into();
+    Ok(Report { model: "recorded texts".to_owned(), device, verify_cost, ..builder.report(&options) })
 }
 
 /// The speed-up of a configuration whose draft lengths are chosen by who knows the text.

@@ -1,10 +1,10 @@
 //! What a bench found: rows by category and configuration, as JSON and as a table.
 
+use super::profile::{VerifyCost, cost_line};
 use super::{Arm, Mismatch, Options, difference};
 use crate::error::{Error, Result};
-use crate::plan::{COLUMN_BUCKETS, DeviceInfo};
+use crate::plan::DeviceInfo;
 use crate::speculate::accept::Exactness;
-use crate::speculate::cost::CostModel;
 use crate::speculate::outcome::Tally;
 use crate::summary::SpeculationSummary;
 use serde::Serialize;
@@ -245,8 +245,10 @@ pub struct Report {
     pub controls: Vec<Overall>,
     /// Geometric mean of the prompts' speed-ups with the first configuration.
     pub geomean_speedup: Option<f64>,
-    /// c(k): cost of verifying k columns, the root included, over one; the k that were measured.
+    /// c(k): cost of verifying k columns, the root included, over one; the first of `verify_cost_at` where that was measured.
     pub verify_cost: BTreeMap<usize, f64>,
+    /// The same by tokens in the KV cache; empty where costs are assumed.
+    pub verify_cost_at: VerifyCost,
     /// Texts that differ from plain decoding although they must not.
     pub mismatches: Vec<Mismatch>,
 }
@@ -318,7 +320,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The report; what it is about is left open.
-    pub(super) fn report(self, options: &Options, cost: &CostModel) -> Report {
+    pub(super) fn report(self, options: &Options) -> Report {
         let mut names: Vec<&str> = Vec::new();
         for measured in self.measured.iter().flatten() {
             if !names.contains(&measured.category.as_str()) {
@@ -337,7 +339,6 @@ impl<'a> Builder<'a> {
             })
         });
         let overall: Vec<Overall> = self.arms.iter().zip(&self.measured).map(|(arm, all)| overall(arm, all)).collect();
-        let known = COLUMN_BUCKETS.into_iter().filter(|&k| cost.is_measured(1) && cost.is_measured(k));
         Report {
             suite: String::new(),
             model: String::new(),
@@ -350,7 +351,8 @@ impl<'a> Builder<'a> {
             geomean_speedup: overall.first().and_then(|row| row.geomean_speedup),
             controls: overall.iter().filter(|row| row.config == "off").cloned().collect(),
             overall,
-            verify_cost: known.map(|k| (k, cost.c(k))).collect(),
+            verify_cost: BTreeMap::new(),
+            verify_cost_at: VerifyCost::new(),
             mismatches: self.mismatches,
         }
     }
@@ -424,10 +426,13 @@ impl Display for Report {
                 writeln!(f, "  geometric mean of the prompts' speed-ups: {geomean:.2}")?;
             }
         }
-        let costs: Vec<String> = self.verify_cost.iter().map(|(k, c)| format!("c({k}) = {c:.2}")).collect();
-        if !costs.is_empty() {
-            writeln!(f, "\ncost of verifying k columns over one: {}", costs.join(", "))?;
+        if self.verify_cost_at.is_empty() {
+            writeln!(f, "\n{}", cost_line(&self.verify_cost))?;
         }
+        for (context, costs) in &self.verify_cost_at {
+            write!(f, "\nafter {context} tokens, {}", cost_line(costs))?;
+        }
+        writeln!(f)?;
         for Mismatch { id, config, difference } in &self.mismatches {
             let of = |token: Option<u32>| token.map_or("the end".to_owned(), |token| token.to_string());
             let (plain, found) = (of(difference.plain), of(difference.found));
@@ -508,7 +513,7 @@ mod tests {
             }
         }
         builder.add("a", "a-3", 1, &run(&[0; 8], 80.0, &[(8, 6)]), None, None);
-        let report = builder.report(&options, &CostModel::of_curve([1.0, 1.25, 1.5, 2.0, 4.0], &[]));
+        let report = builder.report(&options);
         let row = &report.categories[0];
         assert_eq!((row.config.as_str(), row.prompts.len()), ("auto", 2));
         // Six runs of 8 tokens in 4 passes.
@@ -524,7 +529,6 @@ mod tests {
         assert_eq!(row.figures.speedup, Some(1.5), "the median of 2 and 1");
         assert!((report.geomean_speedup.expect("timed") - 2f64.sqrt()).abs() < 1e-12);
         assert_eq!(report.categories[1].figures.speedup, None, "nothing was timed");
-        assert_eq!((report.verify_cost[&8], report.verify_cost.len()), (2.0, 5));
         let table = report.to_string();
         assert!(table.contains("ngram 24/42") && table.contains("0.75 0.33"), "{table}");
         assert!(report.check().is_ok());
@@ -540,7 +544,7 @@ mod tests {
         builder.add("a", "a-2", 0, &found, None, Some(true));
         builder.add("a", "a-2", 0, &found, None, Some(false));
         builder.add("a", "a-2", 0, &found, None, Some(true));
-        let report = builder.report(&Options { arms: arms.clone(), ..Options::default() }, &CostModel::default());
+        let report = builder.report(&Options { arms: arms.clone(), ..Options::default() });
         assert_eq!(report.categories[0].prompts[0].same_tokens, Some(false), "one run of three is enough");
         assert!(report.to_string().contains("MISMATCH a-2, auto: token 2 is 4, plain decoding gives 3"), "{report}");
         let error = report.check().expect_err("a mismatch");

@@ -388,7 +388,13 @@ for (const name of browserNames) {
       assert.equal(report.device.kind, "cpu");
       assert.match(report.user_agent, /Mozilla/);
       assert.equal(report.controls.length, 1, "plain decoding against itself");
-      assert.equal(report.verify_cost["1"], 1);
+      const { 128: short, 600: long, ...other } = report.verify_cost_at;
+      assert.deepEqual([report.verify_cost, other], [short, {}]);
+      for (const costs of [short, long]) {
+        assert.deepEqual(Object.keys(costs), ["1", "2", "4", "8", "16"]);
+        assert.equal(costs["1"], 1);
+        assert.ok(costs["16"] > 1, "sixteen columns cost more than one");
+      }
       assert.equal(report.categories.filter(({ config }) => config === "auto").flatMap(({ prompts }) => prompts).length, 3);
       // The picture stands alone: it is well formed and takes no colours from the page.
       const svg = await file("#download-svg");

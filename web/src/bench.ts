@@ -60,6 +60,8 @@ export interface BenchReport {
   /** Plain decoding against itself, where the gain must vanish. */
   controls: (BenchFigures & { config: string; geomean_speedup: number | null })[];
   geomean_speedup: number | null;
-  /** Cost of verifying k columns over one, by k. */
+  /** Cost of verifying 1, 2, 4, 8 and 16 columns over one, by k, in a short context: the first of `verify_cost_at`. */
   verify_cost: Record<string, number>;
+  /** The same by tokens of context. */
+  verify_cost_at: Record<string, Record<string, number>>;
 }
