@@ -139,6 +139,7 @@ impl Operand for Floats {
     }
 }
 
+/// All columns of a group: a row has eight sums, of weights `l`, `l + 8`, `l + 16` and `l + 24` of every block.
 #[inline(always)]
 fn columns_f32<D: Decode, S: Simd, const MAX: usize>(
     [quants, scales]: [&[u32]; 2],
@@ -198,9 +199,9 @@ fn weight<D: Decode, S: Simd>(quants: &[u32], [one, two]: [S::Float; 2], at: usi
     let byte = || S::and(S::shr(quad::<D, S>(quants, at / 4), up), 0xff);
     match D::LAYOUT {
         Layout::F32 => S::bits(word::<S>(quants, at)),
-        Layout::F16 if at % 2 == 0 => S::low_half(half()),
+        Layout::F16 if at.is_multiple_of(2) => S::low_half(half()),
         Layout::F16 => S::high_half(half()),
-        Layout::BF16 if at % 2 == 0 => S::bits(S::shl(half(), 16)),
+        Layout::BF16 if at.is_multiple_of(2) => S::bits(S::shl(half(), 16)),
         Layout::BF16 => S::bits(S::and(half(), 0xffff_0000)),
         Layout::Q8 => S::mul(S::float(S::sar(S::shl(quad::<D, S>(quants, at / 4), 24 - up), 24)), one),
         Layout::Q6K => S::mul(S::float(S::add(byte(), S::int(-32))), if at < BLOCK / 2 { one } else { two }),

@@ -1,7 +1,7 @@
 //! Decodes blocks of every layout to f32: the CPU twin of `shaders/shared/layouts.wgsl`.
 //!
-//! Each layout is a type, so that loops over a matrix are compiled once for each, the decoder inlined and vectorised for
-//! whatever the caller is compiled for. Products are rounded before they are summed, on every processor alike.
+//! Each layout is a type, so that loops over a matrix are compiled once for each. Products are rounded before they are
+//! summed, on every processor alike.
 
 use crate::weights::format::{BLOCK, Layout};
 
@@ -13,10 +13,6 @@ pub trait Decode {
     /// The two factors of block `block`: see [`Decode::weights`].
     fn factors(scales: &[u32], block: usize) -> (f32, f32);
 
-    /// The factors of blocks `first .. first + 8`, all at once where that is cheaper. For the layouts of 256 weights
-    /// `first` must be a multiple of 8.
-    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2];
-
     /// Decodes the quants of block `block` with its factors: what a quant is multiplied with and what is added to the
     /// product; in [`Q6K`] what the first and the last 16 quants are multiplied with.
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]);
@@ -27,36 +23,6 @@ pub trait Decode {
     fn block(quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
         Self::weights(quants, block, Self::factors(scales, block), out);
     }
-
-    /// Decodes blocks `first .. first + count`, a row, and shows each to `visitor` with its number within the row: the fast
-    /// way, since scales are decoded eight blocks at a time.
-    #[inline(always)]
-    fn row(quants: &[u32], scales: &[u32], first: usize, count: usize, visitor: &mut impl VisitBlock) {
-        let words = Self::LAYOUT.quant_words();
-        let mut out = [0.0; BLOCK];
-        let mut done = 0;
-        while count - done >= 8 {
-            let [one, two] = Self::factors_of_eight(scales, first + done);
-            // A slice of known length: no bounds are checked below.
-            let quants = &quants[(first + done) * words..][..8 * words];
-            for j in 0..8 {
-                Self::weights(quants, j, (one[j], two[j]), &mut out);
-                visitor.block(done + j, &out);
-            }
-            done += 8;
-        }
-        for j in done..count {
-            Self::block(quants, scales, first + j, &mut out);
-            visitor.block(j, &out);
-        }
-    }
-}
-
-/// What is done with the blocks of a row. A trait and not a closure, since a closure cannot be told to be inlined, and what
-/// is not inlined into a function with `#[target_feature]` is compiled without those features.
-pub trait VisitBlock {
-    /// Block `index` of the row. To be marked `#[inline(always)]`.
-    fn block(&mut self, index: usize, weights: &[f32; BLOCK]);
 }
 
 /// [`Layout::Q4`]
@@ -78,7 +44,7 @@ pub struct BF16;
 /// [`Layout::F32`]
 pub struct F32;
 
-/// Decodes block `block` of a layout that is known only at run time; loops should be generic over [`Decode`] instead.
+/// Decodes block `block` of a layout that is known only at run time.
 #[inline]
 pub fn decode_block(layout: Layout, quants: &[u32], scales: &[u32], block: usize, out: &mut [f32; BLOCK]) {
     match layout {
@@ -94,32 +60,13 @@ pub fn decode_block(layout: Layout, quants: &[u32], scales: &[u32], block: usize
     }
 }
 
-impl VisitBlock for Vec<f32> {
-    #[inline(always)]
-    fn block(&mut self, _: usize, weights: &[f32; BLOCK]) {
-        self.extend_from_slice(weights);
-    }
-}
-
 /// Decodes all blocks of `quants`, in order: whole tensors, for tables and tests.
 pub fn decode_all(layout: Layout, quants: &[u32], scales: &[u32]) -> Vec<f32> {
-    fn all<D: Decode>(quants: &[u32], scales: &[u32]) -> Vec<f32> {
-        let blocks = quants.len() / D::LAYOUT.quant_words();
-        let mut weights = Vec::with_capacity(blocks * BLOCK);
-        D::row(quants, scales, 0, blocks, &mut weights);
-        weights
+    let mut weights = vec![0.0; quants.len() / layout.quant_words() * BLOCK];
+    for (block, out) in weights.as_chunks_mut().0.iter_mut().enumerate() {
+        decode_block(layout, quants, scales, block, out);
     }
-    match layout {
-        Layout::Q4 => all::<Q4>(quants, scales),
-        Layout::Q5 => all::<Q5>(quants, scales),
-        Layout::Q8 => all::<Q8>(quants, scales),
-        Layout::Q4K => all::<Q4K>(quants, scales),
-        Layout::Q5K => all::<Q5K>(quants, scales),
-        Layout::Q6K => all::<Q6K>(quants, scales),
-        Layout::F16 => all::<F16>(quants, scales),
-        Layout::BF16 => all::<BF16>(quants, scales),
-        Layout::F32 => all::<F32>(quants, scales),
-    }
+    weights
 }
 
 /// Quantises 32 elements of a vector for products with quantised weights: the first ten words of a block of
@@ -170,18 +117,6 @@ pub fn f16_to_f32(bits: u32) -> f32 {
 #[inline(always)]
 fn two_halves(word: u32) -> (f32, f32) {
     (f16_to_f32(word & 0xffff), f16_to_f32(word >> 16))
-}
-
-/// [`two_halves`] of eight words.
-#[inline(always)]
-fn halves_of_eight(words: &[u32; 8]) -> [[f32; 8]; 2] {
-    [words.map(|word| f16_to_f32(word & 0xffff)), words.map(|word| f16_to_f32(word >> 16))]
-}
-
-/// Words `first ..` as an array.
-#[inline(always)]
-fn eight(words: &[u32], first: usize) -> &[u32; 8] {
-    words[first..].first_chunk().expect("eight blocks of scales")
 }
 
 // Words are looked at as bytes and halves in place.
@@ -256,12 +191,6 @@ fn k_factors((d, dmin): (f32, f32), words: &[u32; 5], j: usize) -> (f32, f32) {
     (d * (pair & 0xff).cast_signed() as f32, -dmin * (pair >> 8 & 0xff).cast_signed() as f32)
 }
 
-#[inline(always)]
-fn eight_pairs(pair: impl Fn(usize) -> (f32, f32)) -> [[f32; 8]; 2] {
-    let pairs: [_; 8] = std::array::from_fn(pair);
-    [pairs.map(|pair| pair.0), pairs.map(|pair| pair.1)]
-}
-
 /// `d * scale` of both halves of block `j` of the 8 that share `words`, as in [`Layout::Q6K`].
 #[inline(always)]
 fn q6k_factors(d: f32, words: &[u32; 5], j: usize) -> (f32, f32) {
@@ -276,10 +205,6 @@ impl Decode for Q4 {
         two_halves(scales[block])
     }
     #[inline(always)]
-    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
-        halves_of_eight(eight(scales, first))
-    }
-    #[inline(always)]
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
         scale_and_add(&nibbles(at::<4>(quants, block)), factors, out);
     }
@@ -292,10 +217,6 @@ impl Decode for Q5 {
         Q4::factors(scales, block)
     }
     #[inline(always)]
-    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
-        Q4::factors_of_eight(scales, first)
-    }
-    #[inline(always)]
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
         scale_and_add(&five_bits(at(quants, block)), factors, out);
     }
@@ -306,10 +227,6 @@ impl Decode for Q8 {
     #[inline(always)]
     fn factors(scales: &[u32], block: usize) -> (f32, f32) {
         (f16_to_f32(scales[block] & 0xffff), 0.0)
-    }
-    #[inline(always)]
-    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
-        [eight(scales, first).map(|word| f16_to_f32(word & 0xffff)), [0.0; 8]]
     }
     #[inline(always)]
     fn weights(quants: &[u32], block: usize, (scale, _): (f32, f32), out: &mut [f32; BLOCK]) {
@@ -328,12 +245,6 @@ impl Decode for Q4K {
         k_factors(two_halves(words[0]), words, block % 8)
     }
     #[inline(always)]
-    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
-        let words: &[u32; 5] = at(scales, first / 8);
-        let d = two_halves(words[0]);
-        eight_pairs(|j| k_factors(d, words, j))
-    }
-    #[inline(always)]
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
         Q4::weights(quants, block, factors, out);
     }
@@ -344,10 +255,6 @@ impl Decode for Q5K {
     #[inline(always)]
     fn factors(scales: &[u32], block: usize) -> (f32, f32) {
         Q4K::factors(scales, block)
-    }
-    #[inline(always)]
-    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
-        Q4K::factors_of_eight(scales, first)
     }
     #[inline(always)]
     fn weights(quants: &[u32], block: usize, factors: (f32, f32), out: &mut [f32; BLOCK]) {
@@ -361,12 +268,6 @@ impl Decode for Q6K {
     fn factors(scales: &[u32], block: usize) -> (f32, f32) {
         let words: &[u32; 5] = at(scales, block / 8);
         q6k_factors(f16_to_f32(words[0] & 0xffff), words, block % 8)
-    }
-    #[inline(always)]
-    fn factors_of_eight(scales: &[u32], first: usize) -> [[f32; 8]; 2] {
-        let words: &[u32; 5] = at(scales, first / 8);
-        let d = f16_to_f32(words[0] & 0xffff);
-        eight_pairs(|j| q6k_factors(d, words, j))
     }
     #[inline(always)]
     fn weights(quants: &[u32], block: usize, (first, second): (f32, f32), out: &mut [f32; BLOCK]) {
@@ -386,10 +287,6 @@ macro_rules! float_layout {
             #[inline(always)]
             fn factors(_scales: &[u32], _block: usize) -> (f32, f32) {
                 (1.0, 0.0)
-            }
-            #[inline(always)]
-            fn factors_of_eight(_scales: &[u32], _first: usize) -> [[f32; 8]; 2] {
-                [[1.0; 8], [0.0; 8]]
             }
             #[inline(always)]
             fn weights(quants: &[u32], block: usize, _factors: (f32, f32), out: &mut [f32; BLOCK]) {
