@@ -32,16 +32,39 @@ pub struct SimulatedTarget {
     pub draft_step_ms: f64,
     /// How far the time of a pass may lie from the mean, as a share of it, to either side together.
     pub jitter: f64,
+    /// How far the pace of everything wanders over some fifty passes, as a share: other work on the machine.
+    pub drift: f64,
+    /// Tells devices apart that jitter and wander.
+    pub seed: u32,
+    /// The logarithm of the pace, by `drift`, and passes so far.
+    pace: Cell<(f64, u32)>,
     clock_ms: Cell<f64>,
 }
 
 impl SimulatedTarget {
     /// A text, and costs.
     pub fn new(text: Vec<u32>, cost: CostModel, draft_step_ms: f64) -> SimulatedTarget {
-        SimulatedTarget { text, stats: Vec::new(), cost, draft_step_ms, jitter: 0.0, clock_ms: Cell::new(0.0) }
+        let (pace, clock_ms) = (Cell::default(), Cell::default());
+        SimulatedTarget {
+            text,
+            stats: Vec::new(),
+            cost,
+            draft_step_ms,
+            jitter: 0.0,
+            drift: 0.0,
+            seed: 0,
+            pace,
+            clock_ms,
+        }
     }
 
     fn spend(&self, ms: f64) {
+        let (pace, passes) = self.pace.get();
+        let [walk, noise, ..] = pcg4d([passes, self.seed, 5, 55]).map(|word| f64::from(word) / 4_294_967_296.0 - 0.5);
+        // Uniform steps of variance 1 / 12; those of fifty passes wander by 1.
+        let pace = 0.98 * pace + (12.0 * (1.0 - 0.98 * 0.98_f64)).sqrt() * walk;
+        self.pace.set((pace, passes + 1));
+        let ms = ms * (self.drift * pace).exp() * (1.0 + self.jitter * noise);
         self.clock_ms.set(self.clock_ms.get() + ms);
     }
 
@@ -82,9 +105,7 @@ impl Target for SimulatedTarget {
 
     fn verify<'a>(&'a self, job: Job<'a>) -> LocalFuture<'a, Result<Verified>> {
         let (drafted, steps) = job.inner.map_or((Vec::new(), 0), |inner| (inner.inputs[1..].to_vec(), inner.steps));
-        let noise = pcg4d([job.tokens.len() as u32, job.tree.drafted() as u32, 5, 55])[0] as f64 / 4_294_967_296.0;
-        let verify_ms = self.cost.verify_ms(job.tree.nodes().len()) + steps as f64 * self.draft_step_ms;
-        self.spend(verify_ms * (1.0 + self.jitter * (noise - 0.5)));
+        self.spend(self.cost.verify_ms(job.tree.nodes().len()) + steps as f64 * self.draft_step_ms);
         let mut recorded = vec![true];
         let rows = job.tree.nodes().iter().enumerate().map(|(index, node)| {
             let position = job.tokens.len() - 1 + node.depth;

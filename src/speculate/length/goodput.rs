@@ -406,7 +406,7 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{FLAT, Kind, LINEAR, MEASURED, Trace, copied_text, speculator};
+    use super::super::testing::{FLAT, Kind, LINEAR, MEASURED, SOFTWARE, Trace, copied_text, speculator};
     use super::*;
     use crate::speculate::drafters::{Drafter, Ngram};
     use crate::speculate::outcome::{RoundTiming, Row, Verdict};
@@ -479,6 +479,20 @@ mod tests {
             let trace = Trace::new(kind, LINEAR, &|_| 0.05);
             let rate = trace.replay_believing([1.5, 1.51, 2.5, 4.5, 8.5], "length=goodput", 500).rate(0..500);
             assert!(rate >= 0.95, "{kind:?}: {rate}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_now_faster_now_slower_does_not_make_poor_drafts_pay() {
+        for kind in KINDS {
+            // A device drafter is probed.
+            let least = if kind == Kind::Host { 0.99 } else { 0.98 };
+            for (alpha, seed) in [0.02_f32, 0.1].into_iter().flat_map(|alpha| (0..8).map(move |seed| (alpha, seed))) {
+                let alpha = move |_: usize| alpha;
+                let trace = Trace { jitter: 0.35, drift: 0.2, seed, ..Trace::new(kind, SOFTWARE, &alpha) };
+                let rate = trace.replay_believing(SOFTWARE, "length=goodput", 600).mean_rate(&trace);
+                assert!(rate >= least, "{kind:?}, {}, {seed}: {rate}", alpha(0));
+            }
         }
     }
 

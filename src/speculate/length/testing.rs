@@ -20,6 +20,8 @@ use std::rc::Rc;
 
 /// A weight-bound device as measured on an integrated GPU, one whose passes cost by the column, one that is nearly flat.
 pub(crate) const MEASURED: [f64; 5] = [1.0, 1.14, 1.84, 2.75, 4.6];
+/// A software adapter.
+pub(crate) const SOFTWARE: [f64; 5] = [1.0, 1.22, 1.7, 2.65, 4.9];
 pub(crate) const LINEAR: [f64; 5] = [1.0, 1.5, 2.5, 4.5, 8.5];
 pub(crate) const FLAT: [f64; 5] = [1.0, 1.02, 1.05, 1.1, 1.2];
 
@@ -65,6 +67,8 @@ pub(crate) struct Trace<'a> {
     pub(crate) alpha: &'a dyn Fn(usize) -> f32,
     pub(crate) claims: fn(f32, bool) -> f32,
     pub(crate) jitter: f64,
+    pub(crate) drift: f64,
+    pub(crate) seed: u32,
     pub(crate) boundary: Option<&'a Rc<dyn Fn(u32) -> bool>>,
 }
 
@@ -77,7 +81,7 @@ pub(crate) struct Replay {
 impl<'a> Trace<'a> {
     /// A drafter that claims nothing of use.
     pub(crate) fn new(kind: Kind, curve: [f64; 5], alpha: &'a dyn Fn(usize) -> f32) -> Trace<'a> {
-        Trace { kind, curve, step_ms: 0.1, alpha, claims: |_, _| 0.7, jitter: 0.0, boundary: None }
+        Trace { kind, curve, step_ms: 0.1, alpha, claims: |_, _| 0.7, jitter: 0.0, drift: 0.0, seed: 0, boundary: None }
     }
 
     /// `rounds` rounds of a policy, costs unknown to it at first.
@@ -108,7 +112,7 @@ impl<'a> Trace<'a> {
         }
         let cost = CostModel::of_curve(self.curve, &[]);
         let mut target = SimulatedTarget::new(text, cost, self.step_ms);
-        target.jitter = self.jitter;
+        (target.jitter, target.drift, target.seed) = (self.jitter, self.drift, self.seed);
         let (mut outcomes, mut clock_ms) = (Vec::new(), Vec::new());
         target
             .rounds(&mut speculator, 1, rounds, |outcome| {
@@ -140,6 +144,16 @@ impl Replay {
         let tokens: usize = self.outcomes[rounds.clone()].iter().map(|outcome| outcome.verdict.path.len() + 1).sum();
         let start_ms = if rounds.start == 0 { 0.0 } else { self.clock_ms[rounds.start - 1] };
         tokens as f64 / (self.clock_ms[rounds.end - 1] - start_ms)
+    }
+
+    /// The same of all rounds, had each taken what `trace` costs on average.
+    pub(crate) fn mean_rate(&self, trace: &Trace<'_>) -> f64 {
+        let cost = CostModel::of_curve(trace.curve, &[]);
+        let ms = |outcome: &RoundOutcome| {
+            cost.verify_ms(outcome.tree.nodes().len()) + outcome.timing.draft_steps as f64 * trace.step_ms
+        };
+        let tokens: usize = self.outcomes.iter().map(|outcome| outcome.verdict.path.len() + 1).sum();
+        tokens as f64 / self.outcomes.iter().map(ms).sum::<f64>()
     }
 
     /// Tokens drafted in each round.

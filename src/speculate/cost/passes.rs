@@ -1,0 +1,111 @@
+//! Passes by bucket of columns: a pace that all share and that moves from round to round (load of the machine, length of the
+//! context), times a curve that hardly does. Were each width a mean of its own, passes of two widths would be compared that
+//! were timed at different moments, and the luckiest of those errors would choose the draft.
+//!
+//! A Kalman filter over logarithms: `ln ms = ln base[b] + pace + bend[b] + noise`, `bend[0] = 0`, where the pace walks at random
+//! and a bend goes back to 0 as rounds pass without its width. Bends are known beforehand as well as the curve is: of widths
+//! timed at load each to within [`TIMED_DOUBT`], of the others mostly all at once, since a device is steep or flat.
+
+use super::{BUCKETS, FADE};
+
+/// What rounds of one kind differ by, as a share.
+const NOISE: f64 = 0.1;
+/// What the pace changes by from round to round.
+const WALK: f64 = 0.02;
+/// How far c of a width that was timed at load lies from that, and what one of its own lies from a common steepness.
+const TIMED_DOUBT: f64 = 0.08;
+const OWN_DOUBT: f64 = 0.3;
+/// A pass counts as no more than so many deviations slower than expected: other work on the machine.
+const OUTLIER: f64 = 3.0;
+/// Nothing is known of the pace.
+const ANY: f64 = 1e4;
+
+type Vector = [f64; BUCKETS];
+
+/// Times of passes.
+#[derive(Debug, Clone)]
+pub(super) struct Passes {
+    /// The curve that is believed before any round, in milliseconds.
+    base: Vector,
+    /// The pace, then the bend of each bucket but the first.
+    state: Vector,
+    /// What is known of these.
+    covariance: [Vector; BUCKETS],
+    /// The same of bends before any round.
+    prior: [Vector; BUCKETS],
+}
+
+impl Passes {
+    /// A curve whose widths were timed or not.
+    pub(super) fn new(base: Vector, timed: [bool; BUCKETS]) -> Passes {
+        // Of a width that was timed nothing follows from the others; one that was not goes on from the last that was.
+        let timed_below = |at: usize| (0..=at).rev().find(|&below| timed[below]).unwrap_or(0);
+        let steepness: Vector = std::array::from_fn(|at| (base[at] / base[timed_below(at)]).ln());
+        let mut prior = [[0.0; BUCKETS]; BUCKETS];
+        for a in 1..BUCKETS {
+            for b in 1..BUCKETS {
+                prior[a][b] = steepness[a] * steepness[b];
+            }
+            prior[a][a] += if timed[a] { TIMED_DOUBT.powi(2) } else { (OWN_DOUBT * steepness[a]).powi(2) };
+        }
+        let mut covariance = prior;
+        covariance[0][0] = ANY;
+        Passes { base, state: [0.0; BUCKETS], covariance, prior }
+    }
+
+    /// A curve that is known for good.
+    pub(super) fn known(base: Vector) -> Passes {
+        let nothing = [[0.0; BUCKETS]; BUCKETS];
+        Passes { base, state: [0.0; BUCKETS], covariance: nothing, prior: nothing }
+    }
+
+    /// A pass at the pace of the moment.
+    pub(super) fn ms(&self, bucket: usize) -> f64 {
+        let bend = if bucket > 0 { self.state[bucket] } else { 0.0 };
+        self.base[bucket] * (self.state[0] + bend).exp()
+    }
+
+    /// How much slower everything is than the curve says.
+    pub(super) fn pace(&self) -> f64 {
+        self.state[0].exp()
+    }
+
+    /// A round has passed: the pace has walked, bends are surmised again.
+    pub(super) fn step(&mut self) {
+        for at in 1..BUCKETS {
+            self.state[at] *= FADE;
+            self.covariance[0][at] *= FADE;
+            self.covariance[at][0] *= FADE;
+            for other in 1..BUCKETS {
+                let forgotten = (1.0 - FADE * FADE) * self.prior[at][other];
+                self.covariance[at][other] = FADE * FADE * self.covariance[at][other] + forgotten;
+            }
+        }
+        self.covariance[0][0] += WALK * WALK;
+    }
+
+    /// Learns from a pass.
+    pub(super) fn observe(&mut self, bucket: usize, ms: f64) {
+        let mut of = [0.0; BUCKETS];
+        (of[0], of[bucket]) = (1.0, 1.0);
+        self.update(&of, (ms / self.ms(bucket)).ln());
+    }
+
+    /// Learns the pace from something that took so many times what was expected of it.
+    pub(super) fn observe_pace(&mut self, ratio: f64) {
+        self.update(&[1.0, 0.0, 0.0, 0.0, 0.0], ratio.ln());
+    }
+
+    fn update(&mut self, of: &Vector, surprise: f64) {
+        let dot = |a: &Vector, b: &Vector| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let shares = self.covariance.map(|row| dot(&row, of));
+        let variance = dot(&shares, of) + NOISE * NOISE;
+        let surprise = surprise.min(OUTLIER * variance.sqrt());
+        for (at, share) in shares.iter().enumerate() {
+            self.state[at] += share / variance * surprise;
+            for (other, also) in shares.iter().enumerate() {
+                self.covariance[at][other] -= share * also / variance;
+            }
+        }
+    }
+}
