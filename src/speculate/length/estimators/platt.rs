@@ -38,6 +38,8 @@ pub static METHOD: Method = Method {
 const FEATURES: usize = 5;
 /// Variance of each weight before anything is learned.
 const PRIOR_VARIANCE: [f32; FEATURES] = [1.0, 0.1, 0.1, 0.1, 0.1];
+/// The bias of a drafter that copies before anything is learned of it: what a text does not repeat is claimed all the same.
+const COPY_BIAS: f32 = -0.5;
 /// Share of the bias's drift that the other weights get.
 const SLOPE_DRIFT: f32 = 0.002;
 /// No variance of a weight grows beyond this.
@@ -63,6 +65,8 @@ struct Filter {
     usual: [Mean; 2],
     /// Fading sum of what was not foreseen.
     surprise: f32,
+    /// Nothing of its drafter was seen.
+    fresh: bool,
 }
 
 impl Filter {
@@ -72,7 +76,7 @@ impl Filter {
         for (at, variance) in PRIOR_VARIANCE.into_iter().enumerate() {
             covariance[at][at] = variance;
         }
-        Filter { weights: [0.0, 1.0, 0.0, 0.0, 0.0], covariance, usual: Default::default(), surprise: 0.0 }
+        Filter { weights: [0.0, 1.0, 0.0, 0.0, 0.0], covariance, usual: Default::default(), surprise: 0.0, fresh: true }
     }
 
     fn logit(&self, x: &Vector) -> f32 {
@@ -134,6 +138,10 @@ impl Platt {
     fn features(&mut self, tree: &TokenTree, node: NodeId) -> Vector {
         let inner = estimate(&mut *self.inner, tree, node);
         let known = tree.node(node);
+        let filter = &mut self.filters[place(known.source)];
+        if std::mem::take(&mut filter.fresh) && known.stats.match_len > 0 {
+            filter.weights[0] = COPY_BIAS;
+        }
         vector(inner, known.stats.entropy, known.stats.margin, known.depth)
     }
 }
