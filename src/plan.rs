@@ -630,8 +630,13 @@ pub trait Executor {
     fn prepare(&self, plan: Plan) -> Result<PlanId>;
     /// Queues a submission.
     fn submit(&self, submission: Submission) -> Result<Ticket>;
-    /// Waits for a submission and gives the words it was asked to read back.
+    /// Waits for a submission and gives the words it was asked to read back. Submissions that were made before and that
+    /// nobody has waited for are over then, and their words are lost.
     fn finish(&self, ticket: Ticket) -> LocalFuture<'_, Result<Vec<u32>>>;
+    /// Whether submissions run while nobody waits for them, so that one that is made before the last was read saves time.
+    fn is_asynchronous(&self) -> bool {
+        false
+    }
     /// Submits, maps, bytes.
     fn counters(&self) -> Counters;
     /// How quantised matrices are multiplied.

@@ -85,7 +85,7 @@ fn logits(
         for &token in tokens {
             tree.attach(NodeId::ROOT, &Candidate::new(token, DraftStats::of_probability(0.5)), DrafterId(0));
         }
-        let job = Job { tokens: prefix, tree: &tree, inner: None, sampling, needs: Needs::default() };
+        let job = Job::new(prefix, &tree, sampling, Needs::default());
         block_on(target.verify(job)).expect("a pass");
         let rows = block_on(model.rows(executor, tree.nodes().len())).expect("rows");
         let new = usize::from(!tokens.is_empty());

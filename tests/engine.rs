@@ -12,7 +12,7 @@ use foredraft::generation::{ContextOverflow, Prompt, Request};
 use foredraft::model::MemoryPlan;
 use foredraft::probe::{Probe, ProbeOptions, SpeedClass, probe};
 use foredraft::sampling::SamplingParams;
-use foredraft::summary::{Event, FinishReason};
+use foredraft::summary::{Event, FinishReason, Summary};
 use foredraft::weights::format::Format;
 use foredraft::weights::gguf::read_header;
 use foredraft::weights::metadata::Value;
@@ -121,6 +121,74 @@ fn an_abort_during_prefill_ends_with_nothing() {
     assert_eq!((summary.finish_reason, summary.tokens.len()), (FinishReason::Abort, 0));
     let fresh = run(tiny().generate(request(text("hello"), 5)));
     assert_eq!(run(engine.generate(request(text("hello"), 5))).tokens, fresh.tokens, "the engine goes on");
+}
+
+/// On a GPU a plain step is submitted before the token of the one before is known. Whatever ends an answer, nothing of that
+/// shows, and the prefix that is left in the cache is right.
+#[test]
+fn steps_ahead_change_nothing() {
+    let gpu = || load(LoadOptions { device: DeviceChoice::Gpu, ..options(gguf::tiny_llama()) });
+    let (engine, fresh) = (gpu(), gpu());
+    let warm = SamplingParams { temperature: 0.9, seed: 5, ..SamplingParams::default() };
+    let penalised = SamplingParams { repeat_penalty: 1.3, frequency_penalty: 0.5, repeat_last_n: 16, ..warm.clone() };
+    for sampling in [SamplingParams::default(), warm, penalised] {
+        let ask = |prompt: Prompt, max_tokens: usize, speculation: &str| Request {
+            sampling: sampling.clone(),
+            speculation: Some(speculation.parse().expect("valid")),
+            ..request(prompt, max_tokens)
+        };
+        let counts = |summary: &Summary| {
+            let counted = &summary.speculation;
+            (counted.submits - counted.rounds, counted.maps - counted.rounds)
+        };
+        let plain = |max_tokens: usize| ask(text("hello"), max_tokens, "off");
+        let waits = run(engine.generate(ask(text("hello"), 60, "drafter=ngram,length=fixed")));
+        let ahead = run(engine.generate(plain(60)));
+        assert_eq!((&ahead.tokens, counts(&ahead)), (&waits.tokens, (0, 0)), "by length, none in vain");
+        let to_the_end = run(engine.generate(plain(1000)));
+        assert_eq!(
+            (&to_the_end.tokens[..60], counts(&to_the_end)),
+            (&waits.tokens[..], (0, 0)),
+            "none beyond the context"
+        );
+        let likely = run(engine.generate(Request { logprobs: Some(2), ..plain(60) }));
+        assert_eq!(likely.tokens, waits.tokens, "statistics come with the step");
+
+        let characters: Vec<char> = waits.text.chars().collect();
+        let stop: String = characters[20..24].iter().collect();
+        let stopped = run(engine.generate(Request { stop: vec![stop.clone()], ..plain(60) }));
+        let until = waits.text.find(&stop).expect("it is there");
+        assert_eq!((stopped.text.as_str(), counts(&stopped)), (&waits.text[..until], (1, 1)), "one step in vain");
+
+        // What an answer left behind is the beginning of the next prompt, of which all but its own end is cached.
+        let follow_up = |prompt: &[u32], answer: &[u32], what: &str| {
+            let longer = Prompt::Tokens([prompt, answer, &[3, 4]].concat());
+            let next = run(engine.generate(ask(longer.clone(), 20, "off")));
+            let cached = prompt.len() + answer.len() - 1;
+            assert!(next.usage.prompt_tokens_details.cached_tokens >= cached, "{what}: {:?}", next.usage);
+            fresh.target().kv.rollback(0);
+            assert_eq!(next.tokens, run(fresh.generate(ask(longer, 20, "off"))).tokens, "{what}, {sampling:?}");
+        };
+        let prompt = engine.prompt_tokens(&text("hello")).expect("tokens");
+        run(engine.generate(Request { stop: vec![stop], ..plain(60) }));
+        follow_up(&prompt, &stopped.tokens, "after a stop string");
+
+        let mut generation = engine.generate(plain(60));
+        let cancel = generation.cancel_handle();
+        for _ in 0..3 {
+            block_on(generation.next()).expect("an event").expect("no error");
+        }
+        cancel.cancel();
+        let aborted = run(generation);
+        assert_eq!((aborted.finish_reason, counts(&aborted)), (FinishReason::Abort, (1, 1)));
+        follow_up(&prompt, &aborted.tokens, "after an abort");
+
+        let mut generation = engine.generate(plain(60));
+        block_on(generation.next()).expect("an event").expect("no error");
+        drop(generation);
+        follow_up(&prompt, &[], "after a stream that was dropped");
+        assert_eq!(run(engine.generate(plain(60))).tokens, waits.tokens, "the engine goes on");
+    }
 }
 
 #[test]

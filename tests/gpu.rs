@@ -678,6 +678,20 @@ fn a_submission_is_one_submit_and_one_map() {
 }
 
 #[test]
+fn a_submission_that_nobody_waits_for_is_over_with_the_next() {
+    let gpu = gpu();
+    let submit = |token: u32| {
+        gpu.submit(Submission { tokens: vec![(0, vec![token])], read: (0, 1), ..Submission::default() })
+            .expect("submit")
+    };
+    for token in 0..3 {
+        let (given_up, ticket) = (submit(7), submit(token));
+        assert_eq!(block_on(gpu.finish(ticket)).expect("finish"), [token]);
+        assert_eq!(block_on(gpu.finish(given_up)).expect_err("over").code(), "gpu");
+    }
+}
+
+#[test]
 fn more_runs_than_slots_take_more_submits_and_stay_in_order() {
     let gpu = gpu();
     let table: Vec<f32> = (0..200 * 32).map(|i| (i / 32) as f32).collect();

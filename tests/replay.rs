@@ -263,7 +263,7 @@ fn greedy_rows(smollm2: &foredraft::engine::Engine, all: &[u32], from: usize) ->
     for at in (from..=all.len()).step_by(16) {
         assert_eq!(model.kv.keep_prefix(all, at - 1), at - 1, "the answer was just written");
         let tree = TokenTree::chain(all[at - 1], &all[at..all.len().min(at + 15)], DrafterId(0));
-        let job = Job { tokens: &all[..at], tree: &tree, inner: None, sampling: &sampling, needs };
+        let job = Job::new(&all[..at], &tree, &sampling, needs);
         let verified = block_on(target.verify(job)).expect("verified");
         let path: Vec<_> = tree.ids().skip(1).collect();
         target.commit(&all[..at], &tree, &path);

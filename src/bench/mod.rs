@@ -321,7 +321,7 @@ impl Bench<'_> {
         for at in (self.prompt.len()..all.len()).step_by(MAX_COLUMNS) {
             model.kv.keep_prefix(&all, at - 1);
             let tree = TokenTree::chain(all[at - 1], &all[at..(all.len() - 1).min(at + MAX_COLUMNS - 1)], DrafterId(0));
-            let job = Job { tokens: &all[..at], tree: &tree, inner: None, sampling: &self.options.sampling, needs };
+            let job = Job::new(&all[..at], &tree, &self.options.sampling, needs);
             let verified = target.verify(job).await?;
             let path: Vec<_> = tree.ids().skip(1).collect();
             target.commit(&all[..at], &tree, &path);

@@ -320,6 +320,10 @@ impl Executor for GpuExecutor {
         Box::pin(self.finish_ticket(ticket))
     }
 
+    fn is_asynchronous(&self) -> bool {
+        true
+    }
+
     fn counters(&self) -> Counters {
         self.counters.get()
     }

@@ -278,6 +278,12 @@ impl GpuExecutor {
         let Some(work) = self.in_flight.borrow_mut().remove(&ticket.0) else {
             return Err(refuse("finish", format!("ticket {} is not in flight", ticket.0)));
         };
+        for (_, given_up) in self.in_flight.borrow_mut().extract_if(|&other, _| other < ticket.0) {
+            if let Some(staging) = given_up.staging {
+                staging.unmap();
+                self.staging.borrow_mut().push(staging);
+            }
+        }
         let Some(staging) = work.staging else {
             let done = self.waiter().wait(work.submission, work.signal).await;
             self.faults.check()?;

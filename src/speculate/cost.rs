@@ -224,6 +224,9 @@ impl CostModel {
     pub fn observe(&mut self, nodes: usize, drafter: Option<DrafterId>, timing: &RoundTiming) {
         self.passes.step();
         self.inner.iter_mut().flatten().for_each(|measured| measured.weight *= FADE);
+        if timing.ahead {
+            return;
+        }
         let verify_ms = timing.verify_ms;
         if let Some(drafter) = drafter.filter(|_| timing.draft_steps > 0) {
             let at = usize::from(drafter.0);

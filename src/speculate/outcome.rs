@@ -63,6 +63,8 @@ pub struct RoundTiming {
     pub inner_steps: usize,
     /// A draft model caught up on the way: these times say nothing of what rounds cost.
     pub caught_up: bool,
+    /// A plain step that was submitted before the last round was read: it was waited for only in part.
+    pub ahead: bool,
 }
 
 /// A finished round.

@@ -10,7 +10,7 @@ use super::methods;
 use super::outcome::{Needs, RoundOutcome, RoundTiming, Totals};
 use super::select::{Cascade, DraftSelector, DrafterInfo, Offer, Selection};
 use super::shapes::{Budget, Chain, From, TreeShape};
-use super::target::{Job, Target};
+use super::target::{Ahead, Job, Target};
 use super::tree::{Candidate, NodeId, TokenTree};
 use crate::error::{Error, Result};
 use crate::plan::{MAX_COLUMNS, MAX_NODES};
@@ -51,6 +51,8 @@ pub struct Speculator {
     needs: Needs,
     constraint: Option<Constraint>,
     infos: Vec<DrafterInfo>,
+    /// The next round, where it was submitted ahead.
+    submitted: Option<Ahead>,
     /// Costs of this device; shared by the requests of an engine.
     pub cost: Rc<RefCell<CostModel>>,
     /// Totals of the request.
@@ -66,6 +68,13 @@ struct Drafted {
     steps: usize,
 }
 
+impl Drafted {
+    /// A plain step.
+    fn nothing(context: &DraftContext<'_>) -> Drafted {
+        Drafted { tree: TokenTree::new(context.tokens[context.tokens.len() - 1]), inner: None, steps: 0 }
+    }
+}
+
 impl Speculator {
     /// A speculator of given parts, whose combination was checked ([`super::contract`]).
     pub fn new(parts: Parts, reason: String) -> Speculator {
@@ -79,7 +88,16 @@ impl Speculator {
             on_device: drafter.on_device(),
         });
         let infos = infos.collect();
-        Speculator { parts, needs, constraint: None, infos, cost: Rc::default(), totals: Totals::default(), reason }
+        Speculator {
+            parts,
+            needs,
+            constraint: None,
+            infos,
+            submitted: None,
+            cost: Rc::default(),
+            totals: Totals::default(),
+            reason,
+        }
     }
 
     /// Shares the costs that others measured on this device.
@@ -152,6 +170,7 @@ impl Speculator {
         self.parts.length.reset();
         self.parts.shape.reset();
         self.parts.selector.reset();
+        self.submitted = None;
         self.totals = Totals::default();
     }
 
@@ -189,11 +208,19 @@ impl Speculator {
             _ => Vec::new(),
         };
         let context = DraftContext { tokens, sampling, draws, chance, forced: &forced };
-        let Drafted { mut tree, inner, steps } = self.draft(target, &context, room, max_new).await?;
+        let submitted = self.submitted.take().filter(|step| step.base + 1 == tokens.len());
+        let Drafted { mut tree, inner, steps } = match submitted {
+            Some(_) => Drafted::nothing(&context),
+            None => self.draft(target, &context, room, max_new).await?,
+        };
         let drafted_ms = target.now_ms();
         let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
         let caught_up = inner.as_ref().is_some_and(|inner| inner.tokens == 0) || steps > 0 && tree.drafted() == 0;
-        let verified = target.verify(Job { tokens, tree: &tree, inner, sampling, needs: self.needs }).await?;
+        let was_ahead = submitted.is_some();
+        let ahead = max_new > 1 && tree.drafted() == 0 && inner.is_none() && self.goes_ahead();
+        let job = Job { inner, submitted, ahead, ..Job::new(tokens, &tree, sampling, self.needs) };
+        let verified = target.verify(job).await?;
+        self.submitted = verified.ahead;
         // Sampling again is no part of what a pass costs.
         let verified_ms = target.now_ms();
         for (index, &token) in verified.drafted.iter().enumerate() {
@@ -213,11 +240,19 @@ impl Speculator {
             draft_steps: steps + inner_steps,
             inner_steps,
             caught_up,
+            ahead: was_ahead,
         };
         let outcome = RoundOutcome { context_len: tokens.len(), tree, rows, verdict, timing };
         target.commit(tokens, &outcome.tree, &outcome.verdict.path);
         self.observe(&outcome);
         Ok(outcome)
+    }
+
+    /// Whether the step after a plain one may be submitted before that is read: its token has to be the sample that the device
+    /// drew, and no draft is to be missed.
+    fn goes_ahead(&self) -> bool {
+        let sampled_there = self.exactness() == Exactness::SameTokens && !self.needs.p && self.constraint.is_none();
+        sampled_there && !self.active()
     }
 
     fn observe(&mut self, outcome: &RoundOutcome) {
@@ -244,10 +279,8 @@ impl Speculator {
         room: usize,
         max_new: usize,
     ) -> Result<Drafted> {
-        let empty =
-            || Drafted { tree: TokenTree::new(context.tokens[context.tokens.len() - 1]), inner: None, steps: 0 };
         if self.parts.drafters.is_empty() || room == 0 {
-            return Ok(empty());
+            return Ok(Drafted::nothing(context));
         }
         self.parts.drafters.iter_mut().for_each(|drafter| drafter.begin(context));
         let cost = self.cost.borrow().clone();
@@ -297,7 +330,7 @@ impl Speculator {
                 return Ok(Drafted { tree, inner: None, steps });
             }
         }
-        Ok(Drafted { steps, ..empty() })
+        Ok(Drafted { steps, ..Drafted::nothing(context) })
     }
 
     /// A chain by one device drafter inside the verify pass's submit, where nobody has to see it before.

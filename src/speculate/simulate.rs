@@ -116,7 +116,7 @@ impl Target for SimulatedTarget {
             Row { stats: self.stats.get(position).cloned().flatten().filter(|_| recorded[index]), ..Row::of(sample) }
         });
         let rows = rows.collect();
-        Box::pin(async move { Ok(Verified { drafted, rows }) })
+        Box::pin(async move { Ok(Verified { drafted, rows, ahead: None }) })
     }
 
     fn draft<'a>(&'a self, _: DraftPass) -> LocalFuture<'a, Result<(Vec<u32>, Vec<f32>)>> {
@@ -404,7 +404,7 @@ impl Target for ToyTarget {
             self.model.row(&path, job.sampling, job.needs)
         });
         let rows = rows.collect();
-        Box::pin(async move { Ok(Verified { drafted: Vec::new(), rows }) })
+        Box::pin(async move { Ok(Verified { rows, ..Verified::default() }) })
     }
 
     fn draft<'a>(&'a self, _: DraftPass) -> LocalFuture<'a, Result<(Vec<u32>, Vec<f32>)>> {
@@ -517,7 +517,7 @@ mod tests {
             // Every kind of row: p is where samples come from, and branches that are wrong have rows of their own.
             let tree = &outcomes[0].tree;
             let needs = Needs { stats: true, p: true, q: false };
-            let job = Job { tokens: &text[..3], tree, inner: None, sampling: &sampling, needs };
+            let job = Job::new(&text[..3], tree, &sampling, needs);
             for row in block_on(target.verify(job)).expect("rows").rows {
                 let (p, stats) = (row.p.expect("p"), row.stats.expect("stats"));
                 assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-6 && p[row.sample as usize] > 0.0);

@@ -5,7 +5,7 @@ use super::outcome::{Needs, Row};
 use super::tree::{NodeId, TokenTree};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::plan::{Executor, MAX_COLUMNS, MAX_NODES, ROW_STATS_WORDS, RowStats, Submission};
+use crate::plan::{Executor, MAX_COLUMNS, MAX_NODES, Params, PlanId, ROW_STATS_WORDS, RowStats, Submission, Ticket};
 use crate::runtime;
 use crate::sampling::{SamplingParams, distribution};
 use crate::store::LocalFuture;
@@ -23,15 +23,44 @@ pub struct Job<'a> {
     pub sampling: &'a SamplingParams,
     /// What to bring back beyond the samples.
     pub needs: Needs,
+    /// This very job, a plain step, where it was submitted ahead: [`Verified::ahead`] of the round before.
+    pub submitted: Option<Ahead>,
+    /// This job is a plain step, and another one will follow unless the answer ends: a device that gains by it may be given
+    /// that one before this one is read.
+    pub ahead: bool,
 }
 
+impl<'a> Job<'a> {
+    /// A tree of known tokens, and no step ahead.
+    pub fn new(tokens: &'a [u32], tree: &'a TokenTree, sampling: &'a SamplingParams, needs: Needs) -> Job<'a> {
+        Job { tokens, tree, inner: None, sampling, needs, submitted: None, ahead: false }
+    }
+}
+
+/// A plain step that was submitted before its token was known: the device takes it from where the step before left it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Tokens in the cache before it.
+    pub base: usize,
+    /// Where in `TOKENS` its sample goes.
+    sample_at: usize,
+    ticket: Ticket,
+}
+
+/// Samples of plain steps go here and to [`SECOND_SAMPLE`] in turn, each where the next step finds its token.
+const FIRST_SAMPLE: usize = 1;
+/// Beyond the row statistics of the other.
+const SECOND_SAMPLE: usize = FIRST_SAMPLE + 1 + ROW_STATS_WORDS;
+
 /// What came of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Verified {
     /// Tokens that the inner steps drafted, depth 1 first.
     pub drafted: Vec<u32>,
     /// One a node.
     pub rows: Vec<Row>,
+    /// The plain step that was submitted to follow; it counts as given up where it is not handed on.
+    pub ahead: Option<Ahead>,
 }
 
 /// Verifies trees and keeps what was accepted.
@@ -62,47 +91,73 @@ pub struct ModelTarget<'a> {
     pub model: &'a Model,
 }
 
+impl ModelTarget<'_> {
+    /// Submits the passes over the tree of a job: its root has slot `base`, its tokens stand at `TOKENS[token_at..]` once
+    /// `inputs` and `runs` are through. The drafted tokens, the samples and the statistics are read.
+    fn submit(
+        &self,
+        job: &Job<'_>,
+        [base, token_at, sample_at]: [usize; 3],
+        inputs: Vec<u32>,
+        mut runs: Vec<(PlanId, Params)>,
+    ) -> Result<Ahead> {
+        let (drafted, nodes) = (job.tree.drafted(), job.tree.nodes().len());
+        let stats_at = sample_at + nodes;
+        for (pass, mut params) in job.tree.params(base, token_at).into_iter().enumerate() {
+            params.logit_cols = params.live_cols;
+            params.sample_at = (sample_at + pass * MAX_COLUMNS) as u32;
+            params.stats_at = (stats_at + pass * MAX_COLUMNS * ROW_STATS_WORDS) as u32;
+            let params = params.sampled(job.sampling);
+            runs.extend(self.model.pass(params, true));
+            if job.needs.stats {
+                runs.push(self.model.stats(params));
+            }
+        }
+        let stats_words = if job.needs.stats { nodes * ROW_STATS_WORDS } else { 0 };
+        let read = (sample_at - drafted, drafted + nodes + stats_words);
+        let ticket = self.executor.submit(Submission { tokens: vec![(0, inputs)], runs, read })?;
+        Ok(Ahead { base, sample_at, ticket })
+    }
+}
+
 impl Target for ModelTarget<'_> {
     fn room(&self, len: usize) -> usize {
         // The slots beyond the context are for trees.
         (self.model.capacity() - len).min(MAX_NODES - 1)
     }
 
-    fn verify<'a>(&'a self, job: Job<'a>) -> LocalFuture<'a, Result<Verified>> {
+    fn verify<'a>(&'a self, mut job: Job<'a>) -> LocalFuture<'a, Result<Verified>> {
         Box::pin(async move {
-            let Job { tokens, tree, inner, sampling, needs } = job;
+            let Job { tokens, tree, sampling, needs, .. } = job;
             let base = tokens.len() - 1;
             assert_eq!(self.model.kv.len(), base, "the cache holds all committed tokens but the last");
             let nodes = tree.nodes().len();
-            // Accepted nodes of the round before lie scattered until now.
-            let mut runs: Vec<_> = self.model.take_pending().into_iter().collect();
-            let (mut inputs, known) = match inner {
-                Some(inner) => {
-                    runs.extend(inner.runs);
-                    (inner.inputs, false)
+            let known = job.inner.is_none();
+            let step = match job.submitted.take() {
+                Some(step) => step,
+                None => {
+                    // Accepted nodes of the round before lie scattered until now.
+                    let mut runs: Vec<_> = self.model.take_pending().into_iter().collect();
+                    let mut inputs = vec![tokens[base]];
+                    if let Some(inner) = job.inner.take() {
+                        runs.extend(inner.runs);
+                        inputs = inner.inputs;
+                    }
+                    let first = inputs.len();
+                    if known {
+                        inputs.extend(tree.nodes()[1..].iter().filter_map(|node| node.token));
+                    }
+                    self.submit(&job, [base, first - 1, first - 1 + nodes], inputs, runs)?
                 }
-                None => (vec![tokens[base]], true),
             };
-            let first = inputs.len();
-            if known {
-                inputs.extend(tree.nodes()[1..].iter().filter_map(|node| node.token));
-            }
-            let sample_at = first - 1 + nodes;
-            let stats_at = sample_at + nodes;
-            for (pass, mut params) in tree.params(base, first - 1).into_iter().enumerate() {
-                params.logit_cols = params.live_cols;
-                params.sample_at = (sample_at + pass * MAX_COLUMNS) as u32;
-                params.stats_at = (stats_at + pass * MAX_COLUMNS * ROW_STATS_WORDS) as u32;
-                let params = params.sampled(sampling);
-                runs.extend(self.model.pass(params, true));
-                if needs.stats {
-                    runs.push(self.model.stats(params));
-                }
-            }
-            let stats_words = if needs.stats { nodes * ROW_STATS_WORDS } else { 0 };
-            let read = (first, tree.drafted() + nodes + stats_words);
-            let ticket = self.executor.submit(Submission { tokens: vec![(0, inputs)], runs, read })?;
-            let words = self.executor.finish(ticket).await?;
+            let follows = job.ahead && self.executor.is_asynchronous() && base + 1 < self.model.context;
+            let ahead = if follows {
+                let sample_at = if step.sample_at == FIRST_SAMPLE { SECOND_SAMPLE } else { FIRST_SAMPLE };
+                Some(self.submit(&job, [base + 1, step.sample_at, sample_at], Vec::new(), Vec::new())?)
+            } else {
+                None
+            };
+            let words = self.executor.finish(step.ticket).await?;
             let (drafted, words) = words.split_at(tree.drafted());
             let (samples, stats) = words.split_at(nodes);
             let mut rows: Vec<Row> = samples.iter().map(|&sample| Row::of(sample)).collect();
@@ -116,7 +171,7 @@ impl Target for ModelTarget<'_> {
                     row.p = Some(distribution(logits, sampling).into());
                 }
             }
-            Ok(Verified { drafted: if known { Vec::new() } else { drafted.to_vec() }, rows })
+            Ok(Verified { drafted: if known { Vec::new() } else { drafted.to_vec() }, rows, ahead })
         })
     }
 

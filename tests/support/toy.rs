@@ -85,7 +85,7 @@ impl Target for TableTarget<'_> {
             row.p = job.needs.p.then(|| p.clone());
             rows.push(row);
         }
-        Box::pin(async move { Ok(Verified { drafted: Vec::new(), rows }) })
+        Box::pin(async move { Ok(Verified { rows, ..Verified::default() }) })
     }
 
     fn draft<'a>(&'a self, _: DraftPass) -> LocalFuture<'a, Result<(Vec<u32>, Vec<f32>)>> {

@@ -131,7 +131,7 @@ mod tests {
                 Row::of(Refrain::next(node.token.unwrap_or(0), job.tokens.len() + node.depth))
             };
             let rows = job.tree.nodes().iter().map(row).collect();
-            Box::pin(async { Ok(Verified { drafted: Vec::new(), rows }) })
+            Box::pin(async { Ok(Verified { rows, ..Verified::default() }) })
         }
 
         fn draft<'a>(&'a self, _: DraftPass) -> LocalFuture<'a, Result<(Vec<u32>, Vec<f32>)>> {
