@@ -195,9 +195,10 @@ pub struct SpeculationSummary {
     pub target_efficiency: Option<f64>,
     /// Milliseconds of the rounds that drafting took: the host's work, and passes of draft models with a submit of their own.
     pub draft_ms: f64,
-    /// Milliseconds of the rounds that verify passes took, from submit to read-back.
+    /// Milliseconds of the rounds that verify passes took, from submit to read-back; of a pass that was submitted before the
+    /// round began, what was left of it.
     pub verify_ms: f64,
-    /// Submits of work in the rounds.
+    /// Submits of work in the rounds, with the plain step that was submitted in vain where an answer ended unforeseen.
     pub submits: u64,
     /// Buffer maps in the rounds.
     pub maps: u64,

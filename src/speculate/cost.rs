@@ -11,7 +11,7 @@ mod passes;
 use super::drafters::DrafterId;
 use super::outcome::RoundTiming;
 use crate::plan::{COLUMN_BUCKETS, MAX_COLUMNS, MAX_NODES};
-use passes::Passes;
+use passes::{AHEAD, Passes};
 
 /// Share of a new measurement.
 const ALPHA: f64 = 0.2;
@@ -126,6 +126,11 @@ impl CostModel {
         }
     }
 
+    /// The same of a device on which a plain step takes so much less where it is submitted before the one before it was read.
+    pub fn saving(self, saved_ms: f64) -> CostModel {
+        CostModel { passes: self.passes.saving(saved_ms), ..self }
+    }
+
     /// A verify pass over a tree of this many nodes, sync included.
     pub fn verify_ms(&self, nodes: usize) -> f64 {
         let full = (nodes.max(1) - 1) / MAX_COLUMNS;
@@ -141,6 +146,11 @@ impl CostModel {
     /// A plain step.
     pub fn plain_ms(&self) -> f64 {
         self.verify_ms(1)
+    }
+
+    /// A plain step that is submitted before the one before it was read.
+    pub fn ahead_ms(&self) -> f64 {
+        self.passes.ms(AHEAD)
     }
 
     /// Whether a bucket that holds this many columns was measured.
@@ -225,7 +235,7 @@ impl CostModel {
         self.passes.step();
         self.inner.iter_mut().flatten().for_each(|measured| measured.weight *= FADE);
         if timing.ahead {
-            return;
+            return self.passes.observe(AHEAD, timing.verify_ms);
         }
         let verify_ms = timing.verify_ms;
         if let Some(drafter) = drafter.filter(|_| timing.draft_steps > 0) {

@@ -66,12 +66,14 @@ struct Drafted {
     tree: TokenTree,
     inner: Option<InnerDraft>,
     steps: usize,
+    /// A draft model would have been run, had the round not been submitted yet.
+    barred: bool,
 }
 
 impl Drafted {
     /// A plain step.
     fn nothing(context: &DraftContext<'_>) -> Drafted {
-        Drafted { tree: TokenTree::new(context.tokens[context.tokens.len() - 1]), inner: None, steps: 0 }
+        Drafted { tree: TokenTree::new(context.tokens[context.tokens.len() - 1]), inner: None, steps: 0, barred: false }
     }
 }
 
@@ -209,15 +211,17 @@ impl Speculator {
         };
         let context = DraftContext { tokens, sampling, draws, chance, forced: &forced };
         let submitted = self.submitted.take().filter(|step| step.base + 1 == tokens.len());
-        let Drafted { mut tree, inner, steps } = match submitted {
-            Some(_) => Drafted::nothing(&context),
-            None => self.draft(target, &context, room, max_new).await?,
-        };
+        let mut drafted = self.draft(target, &context, room, max_new, submitted.is_some()).await?;
+        let none = drafted.tree.drafted() == 0 && drafted.inner.is_none() && !drafted.barred;
+        if submitted.is_some() {
+            drafted = Drafted::nothing(&context);
+        }
+        let Drafted { mut tree, inner, steps, .. } = drafted;
         let drafted_ms = target.now_ms();
         let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
         let caught_up = inner.as_ref().is_some_and(|inner| inner.tokens == 0) || steps > 0 && tree.drafted() == 0;
         let was_ahead = submitted.is_some();
-        let ahead = max_new > 1 && tree.drafted() == 0 && inner.is_none() && self.goes_ahead();
+        let ahead = none && max_new > 1 && self.goes_ahead();
         let job = Job { inner, submitted, ahead, ..Job::new(tokens, &tree, sampling, self.needs) };
         let verified = target.verify(job).await?;
         self.submitted = verified.ahead;
@@ -250,9 +254,9 @@ impl Speculator {
 
     /// Whether the step after a plain one may be submitted before that is read: its token has to be the sample that the device
     /// drew, and no draft is to be missed.
-    fn goes_ahead(&self) -> bool {
+    fn goes_ahead(&mut self) -> bool {
         let sampled_there = self.exactness() == Exactness::SameTokens && !self.needs.p && self.constraint.is_none();
-        sampled_there && !self.active()
+        sampled_there && (!self.active() || self.parts.length.ahead(&self.cost.borrow()))
     }
 
     fn observe(&mut self, outcome: &RoundOutcome) {
@@ -271,13 +275,15 @@ impl Speculator {
         }
     }
 
-    /// Asks the drafters that the selector says for a tree.
+    /// Asks the drafters that the selector says for a tree. A round that was `submitted` ahead verifies none: it only shows
+    /// whether there is one, and no draft model runs for it.
     async fn draft(
         &mut self,
         target: &dyn Target,
         context: &DraftContext<'_>,
         room: usize,
         max_new: usize,
+        submitted: bool,
     ) -> Result<Drafted> {
         if self.parts.drafters.is_empty() || room == 0 {
             return Ok(Drafted::nothing(context));
@@ -317,6 +323,9 @@ impl Speculator {
             if nodes == 0 {
                 continue;
             }
+            if submitted && signals.on_device {
+                return Ok(Drafted { barred: true, ..Drafted::nothing(context) });
+            }
             if let Some(drafted) = self.record(context, &group, nodes)? {
                 return Ok(drafted);
             }
@@ -327,7 +336,7 @@ impl Speculator {
             let tree = self.cut(tree, &budget, &signals)?;
             // A sampled draft is verified whatever it says.
             if tree.drafted() > 0 && (!tree.is_deterministic() || self.parts.selector.accepts(&tree)) {
-                return Ok(Drafted { tree, inner: None, steps });
+                return Ok(Drafted { tree, steps, ..Drafted::nothing(context) });
             }
         }
         Ok(Drafted { steps, ..Drafted::nothing(context) })
@@ -350,7 +359,7 @@ impl Speculator {
                 at = child;
             }
         }
-        Ok(Some(Drafted { tree, inner: Some(inner), steps: 0 }))
+        Ok(Some(Drafted { tree, inner: Some(inner), ..Drafted::nothing(context) }))
     }
 
     /// Grows a tree as the shape says until it or the length policy has enough. Gives also the passes of draft models.

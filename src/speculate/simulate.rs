@@ -10,10 +10,10 @@ use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, DraftPass, Drafter, DrafterId, Expansion, InnerDraft, each_leaf};
 use super::outcome::{Needs, RoundOutcome, Row};
 use super::round::Speculator;
-use super::target::{Job, Target, Verified};
+use super::target::{Ahead, Job, Target, Verified};
 use super::tree::{Candidate, DraftStats, NodeId, TokenTree};
 use crate::error::Result;
-use crate::plan::{MAX_NODES, RowStats, Submission, TOP};
+use crate::plan::{MAX_NODES, RowStats, Submission, TOP, Ticket};
 use crate::sampling::{SamplingParams, distribution, gumbel, pcg4d, threshold};
 use crate::store::LocalFuture;
 use futures_lite::future::block_on;
@@ -105,7 +105,12 @@ impl Target for SimulatedTarget {
 
     fn verify<'a>(&'a self, job: Job<'a>) -> LocalFuture<'a, Result<Verified>> {
         let (drafted, steps) = job.inner.map_or((Vec::new(), 0), |inner| (inner.inputs[1..].to_vec(), inner.steps));
-        self.spend(self.cost.verify_ms(job.tree.nodes().len()) + steps as f64 * self.draft_step_ms);
+        let verify_ms = match job.submitted {
+            Some(_) => self.cost.ahead_ms(),
+            None => self.cost.verify_ms(job.tree.nodes().len()) + steps as f64 * self.draft_step_ms,
+        };
+        let ahead = job.ahead.then_some(Ahead { base: job.tokens.len(), sample_at: 0, ticket: Ticket(0) });
+        self.spend(verify_ms);
         let mut recorded = vec![true];
         let rows = job.tree.nodes().iter().enumerate().map(|(index, node)| {
             let position = job.tokens.len() - 1 + node.depth;
@@ -116,7 +121,7 @@ impl Target for SimulatedTarget {
             Row { stats: self.stats.get(position).cloned().flatten().filter(|_| recorded[index]), ..Row::of(sample) }
         });
         let rows = rows.collect();
-        Box::pin(async move { Ok(Verified { drafted, rows, ahead: None }) })
+        Box::pin(async move { Ok(Verified { drafted, rows, ahead }) })
     }
 
     fn draft<'a>(&'a self, _: DraftPass) -> LocalFuture<'a, Result<(Vec<u32>, Vec<f32>)>> {

@@ -43,8 +43,8 @@ pub struct Ahead {
     /// Tokens in the cache before it.
     pub base: usize,
     /// Where in `TOKENS` its sample goes.
-    sample_at: usize,
-    ticket: Ticket,
+    pub(super) sample_at: usize,
+    pub(super) ticket: Ticket,
 }
 
 /// Samples of plain steps go here and to [`SECOND_SAMPLE`] in turn, each where the next step finds its token.

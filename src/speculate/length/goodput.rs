@@ -10,6 +10,9 @@
 //! - *Device drafts* cost a step each: their number is chosen before by what is expected of the drafter at each depth. When
 //!   none pays, one token is probed now and then, at most [`PROBE_SHARE`] of the time; a probe that is accepted is followed by
 //!   another at once. A host draft gives way to a device drafter behind it that is expected to gain more.
+//! - A *plain step submitted ahead*, before the one before it was read, takes less, and bars a draft in its round. It is taken
+//!   where that saves more than what drafts gain that begin after a plain step, by the share of the plain steps that one
+//!   follows. Drafters are asked all the same, to be verified the round after.
 //! - What was *sampled* is never cut: `keep` sees deterministic trees only ([`crate::speculate::round`]), of which any part
 //!   may be verified under any rule. Sampled drafts end by `plan` (the past) and `stop` (what was drawn so far, kept), which
 //!   is a stopping time. Hence `looks_ahead` is false.
@@ -51,6 +54,10 @@ const IDLE_SHARE: f64 = 0.01;
 const PROBE_ROUNDS: (usize, usize) = (4, 256);
 /// What the last rounds but one count for in the rate, of the last.
 const RATE_FADE: f64 = 0.95;
+/// A plain step is submitted ahead where that saves at least this share of it: less is the noise of a measurement.
+const AHEAD_SHARE: f64 = 0.03;
+/// Share of a new observation in what drafts that begin after a plain step gain.
+const BEGUN_ALPHA: f64 = 0.05;
 /// Rounds without a draft after which speculation counts as off.
 const OFF_ROUNDS: usize = 8;
 /// Share of a new measurement of the host's drafting time.
@@ -108,6 +115,14 @@ struct State {
     probing: Option<DrafterId>,
     /// Modelled cost of the round in flight.
     round_ms: f64,
+    /// What drafts gain that begin after a plain step, over all rounds after one, and whether the round in flight is one.
+    begun_ms: f64,
+    after_plain: bool,
+    /// There is a draft for the round in flight that is worth it.
+    wanted: bool,
+    /// Modelled cost of a plain step now, and of the round in flight if it was submitted ahead.
+    step_ms: f64,
+    ahead_ms: f64,
     /// Something was, or could have been, drafted in the round in flight.
     considered: bool,
     /// What host drafters take when they draft, and whether they did in the round in flight.
@@ -181,9 +196,20 @@ impl<O: Objective> Goodput<O> {
         Goodput { estimator, cap, objective, state: State::default() }
     }
 
+    /// Whether plain steps are better submitted ahead of the last one's token.
+    fn goes_ahead(&self, cost: &CostModel) -> bool {
+        let saved_ms = cost.plain_ms() - cost.ahead_ms();
+        saved_ms > self.state.begun_ms && saved_ms > AHEAD_SHARE * cost.plain_ms()
+    }
+
+    /// A plain step, as it is best taken.
+    fn step_ms(&self, cost: &CostModel) -> f64 {
+        if self.goes_ahead(cost) { cost.ahead_ms() } else { cost.plain_ms() }
+    }
+
     /// Tokens per millisecond lately, or of plain decoding.
     fn rate(&self, cost: &CostModel) -> f64 {
-        let plain = 1.0 / cost.plain_ms();
+        let plain = 1.0 / self.step_ms(cost);
         if self.state.ms > 0.0 { plain.max(self.state.tokens / self.state.ms) } else { plain }
     }
 
@@ -199,7 +225,8 @@ impl<O: Objective> Goodput<O> {
     /// Tokens that a device drafter should draft, and the gain.
     fn best_of_device(&self, drafter: DrafterId, most: usize, cost: &CostModel) -> (usize, f64) {
         let mut survival = self.chain(drafter, (1.0, 0), most);
-        self.objective.pick(1.0, &mut survival, &|tokens| cost.round_ms(drafter, tokens), self.rate(cost))
+        let ms = |tokens| if tokens == 0 { self.step_ms(cost) } else { cost.round_ms(drafter, tokens) };
+        self.objective.pick(1.0, &mut survival, &ms, self.rate(cost))
     }
 
     /// A round lately, or a plain step.
@@ -229,6 +256,7 @@ impl<O: Objective> Goodput<O> {
         self.state.last = (self.estimator.expected(drafter, 1), cost.c(2));
         let (mut tokens, _) = self.best_of_device(drafter, most, cost);
         if tokens > 0 {
+            self.state.wanted = true;
             self.state.probes[place(Some(drafter))].waited = 0;
         } else if most > 0 && (self.state.probing == Some(drafter) || self.probe_due(drafter, cost)) {
             self.state.probing = Some(drafter);
@@ -275,6 +303,7 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
     fn plan(&mut self, signals: &Signals<'_>) -> usize {
         let (cost, Some(drafter)) = (signals.cost, signals.drafter) else { return 0 };
         self.state.round_ms = cost.plain_ms();
+        (self.state.step_ms, self.state.ahead_ms) = (self.step_ms(cost), cost.ahead_ms());
         if !cost.is_measured(1) {
             // Without knowing what a plain step takes, nobody can say what is slower.
             return 0;
@@ -330,7 +359,8 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
         let cost = signals.cost;
         let order = tree.by_survival();
         let mut survival = order.iter().map(|&id| f64::from(tree.node(id).survival));
-        let ms = |nodes: usize| cost.verify_ms(1 + nodes);
+        let step_ms = self.step_ms(cost);
+        let ms = |nodes: usize| if nodes == 0 { step_ms } else { cost.verify_ms(1 + nodes) };
         let (mut nodes, gain) = self.objective.pick(1.0, &mut survival, &ms, self.rate(cost));
         let most = self.cap.unwrap_or(signals.room).min(signals.room);
         if let Some(device) = signals.behind.filter(|_| nodes > 0) {
@@ -340,6 +370,7 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
                 self.state.probing = (!better).then_some(device);
             }
         }
+        self.state.wanted |= nodes > 0;
         self.state.considered = true;
         self.state.last = (tree.node(order[0]).a_hat, cost.c(2));
         self.state.round_ms = cost.verify_ms(1 + nodes);
@@ -353,8 +384,23 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
         nodes
     }
 
+    fn ahead(&mut self, cost: &CostModel) -> bool {
+        cost.is_measured(1) && self.goes_ahead(cost)
+    }
+
     fn observe(&mut self, outcome: &RoundOutcome) {
         let written = outcome.emitted();
+        let (drafted, ahead) = (outcome.tree.drafted() > 0, outcome.timing.ahead);
+        if ahead {
+            self.state.round_ms = self.state.ahead_ms;
+        }
+        // What a draft would have gained that could not be verified, the next one tells.
+        let wanted = std::mem::take(&mut self.state.wanted);
+        if self.state.after_plain && !(ahead && wanted) {
+            let gain_ms = written.len() as f64 * self.state.step_ms - self.state.round_ms;
+            self.state.begun_ms += BEGUN_ALPHA * (if drafted { gain_ms } else { 0.0 } - self.state.begun_ms);
+        }
+        self.state.after_plain = !drafted;
         self.state.tokens = RATE_FADE * self.state.tokens + written.len() as f64;
         self.state.ms = RATE_FADE * self.state.ms + self.state.round_ms;
         self.state.rounds = RATE_FADE * self.state.rounds + 1.0;
@@ -370,9 +416,8 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
         };
         self.follow(&written, &verified);
         self.estimator.observe(outcome);
-        let drafted = outcome.tree.drafted() > 0;
-        if let Some(drafter) = self.state.probing.take().filter(|_| drafted)
-            && !outcome.verdict.path.is_empty()
+        if let Some(drafter) = self.state.probing.take().filter(|_| drafted || ahead)
+            && (ahead || !outcome.verdict.path.is_empty())
         {
             let probe = &mut self.state.probes[place(Some(drafter))];
             probe.rounds = (probe.rounds / 2).max(PROBE_ROUNDS.0);
@@ -450,6 +495,36 @@ mod tests {
             target.rounds(&mut speculator, 500, 2000, |_| ()).expect("a replay");
             let rate = (target.text.len() - 500) as f64 / target.now_ms();
             assert!(rate >= 0.98, "{curve:?}: {rate}");
+        }
+    }
+
+    #[test]
+    fn plain_steps_go_ahead_where_that_saves_more_than_drafts_gain() {
+        let none: &dyn Fn(usize) -> f32 = &|_| 0.0;
+        let all: &dyn Fn(usize) -> f32 = &|_| 0.9;
+        let some: &dyn Fn(usize) -> f32 = &|at| if (at / 100).is_multiple_of(2) { 0.9 } else { 0.0 };
+        let rate = |trace: Trace<'_>, config: &str| {
+            let replay = trace.replay(config, 2000);
+            let ahead = replay.outcomes.iter().filter(|outcome| outcome.timing.ahead).count();
+            let rounds = replay.outcomes.len();
+            (replay.rate(0..rounds), ahead as f64 / rounds as f64)
+        };
+        for kind in KINDS {
+            for curve in CURVES {
+                let saving = |alpha, saved_ms, jitter| Trace { saved_ms, jitter, ..Trace::new(kind, curve, alpha) };
+                for jitter in [0.0, 0.3] {
+                    let (_, never) = rate(saving(none, 0.0, jitter), "length=goodput");
+                    assert_eq!(never, 0.0, "nothing is saved");
+                    let (ahead, often) = rate(saving(none, 0.3, jitter), "length=goodput");
+                    assert!(ahead >= 0.97 / 0.7 && often > 0.9, "{kind:?}, {curve:?}: {ahead}, {often} of all");
+                    for alpha in [all, some] {
+                        let (waiting, _) = rate(saving(alpha, 0.0, jitter), "length=goodput");
+                        let (ahead, often) = rate(saving(alpha, 0.3, jitter), "length=goodput");
+                        let least = waiting.max(1.0 / 0.7);
+                        assert!(ahead >= 0.94 * least, "{kind:?}, {curve:?}: {ahead} of {least}, {often} of all");
+                    }
+                }
+            }
         }
     }
 

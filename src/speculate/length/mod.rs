@@ -116,6 +116,11 @@ pub trait LengthPolicy {
     fn reads_drafts(&self) -> bool {
         false
     }
+    /// Of a round that is a plain step, whether the next is to be one too whatever could be drafted then, so that it can be
+    /// submitted before this one is read.
+    fn ahead(&mut self, _cost: &CostModel) -> bool {
+        false
+    }
     /// Learns from a round.
     fn observe(&mut self, _outcome: &RoundOutcome) {}
     /// Why it drafts nothing, where it has decided so.

@@ -69,6 +69,7 @@ pub(crate) struct Trace<'a> {
     pub(crate) jitter: f64,
     pub(crate) drift: f64,
     pub(crate) seed: u32,
+    pub(crate) saved_ms: f64,
     pub(crate) boundary: Option<&'a Rc<dyn Fn(u32) -> bool>>,
 }
 
@@ -81,7 +82,18 @@ pub(crate) struct Replay {
 impl<'a> Trace<'a> {
     /// A drafter that claims nothing of use.
     pub(crate) fn new(kind: Kind, curve: [f64; 5], alpha: &'a dyn Fn(usize) -> f32) -> Trace<'a> {
-        Trace { kind, curve, step_ms: 0.1, alpha, claims: |_, _| 0.7, jitter: 0.0, drift: 0.0, seed: 0, boundary: None }
+        Trace {
+            kind,
+            curve,
+            step_ms: 0.1,
+            alpha,
+            claims: |_, _| 0.7,
+            jitter: 0.0,
+            drift: 0.0,
+            seed: 0,
+            saved_ms: 0.0,
+            boundary: None,
+        }
     }
 
     /// `rounds` rounds of a policy, costs unknown to it at first.
@@ -107,10 +119,9 @@ impl<'a> Trace<'a> {
             ..SimulatedDrafter::new(text.clone(), move |at| alphas[at])
         };
         let mut speculator = bounded_speculator(config, vec![Box::new(drafter)], self.boundary);
-        if let Some(cost) = believed {
-            speculator = speculator.with_cost(Rc::new(RefCell::new(cost)));
-        }
-        let cost = CostModel::of_curve(self.curve, &[]);
+        let believed = believed.unwrap_or_default().saving(self.saved_ms);
+        speculator = speculator.with_cost(Rc::new(RefCell::new(believed)));
+        let cost = CostModel::of_curve(self.curve, &[]).saving(self.saved_ms);
         let mut target = SimulatedTarget::new(text, cost, self.step_ms);
         (target.jitter, target.drift, target.seed) = (self.jitter, self.drift, self.seed);
         let (mut outcomes, mut clock_ms) = (Vec::new(), Vec::new());
