@@ -84,6 +84,8 @@ pub struct CostModel {
     /// pace of the curve.
     inner: Vec<[Measured; MAX_NODES]>,
     host_draft: Option<f64>,
+    /// What the last round took, where it was a plain step that was submitted ahead.
+    last_ahead_ms: Option<f64>,
 }
 
 impl Default for CostModel {
@@ -94,6 +96,7 @@ impl Default for CostModel {
             draft_step: Vec::new(),
             inner: Vec::new(),
             host_draft: None,
+            last_ahead_ms: None,
         }
     }
 }
@@ -123,6 +126,7 @@ impl CostModel {
             draft_step: draft_steps.iter().copied().map(Some).collect(),
             inner: Vec::new(),
             host_draft: Some(0.0),
+            last_ahead_ms: None,
         }
     }
 
@@ -234,8 +238,13 @@ impl CostModel {
     pub fn observe(&mut self, nodes: usize, drafter: Option<DrafterId>, timing: &RoundTiming) {
         self.passes.step();
         self.inner.iter_mut().flatten().for_each(|measured| measured.weight *= FADE);
+        // Two steps that were in flight at once may come back at once.
+        let before = std::mem::replace(&mut self.last_ahead_ms, timing.ahead.then_some(timing.verify_ms));
         if timing.ahead {
-            return self.passes.observe(AHEAD, timing.verify_ms);
+            if let Some(before) = before {
+                self.passes.observe(AHEAD, (before + timing.verify_ms) / 2.0);
+            }
+            return;
         }
         let verify_ms = timing.verify_ms;
         if let Some(drafter) = drafter.filter(|_| timing.draft_steps > 0) {
@@ -296,6 +305,21 @@ mod tests {
     fn assert_near<const N: usize>(found: [f64; N], expected: [f64; N]) {
         let near = found.iter().zip(expected).all(|(found, expected)| (found / expected - 1.0).abs() < 1e-4);
         assert!(near, "{found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn a_coarse_clock_does_not_spoil_the_model() {
+        let mut cost = CostModel::of_load([Some(10.0), Some(12.0), None, None, None]).saving(2.0);
+        cost.observe(1, None, &timing(10.0));
+        for ms in [0.0, 16.0].repeat(100) {
+            cost.observe(1, None, &RoundTiming { ahead: true, ..timing(ms) });
+            cost.observe(2, None, &timing(0.0));
+            cost.observe(1, None, &RoundTiming { ahead: true, ..timing(ms) });
+        }
+        for ms in [0.0, 16.0].repeat(100) {
+            cost.observe(1, None, &RoundTiming { ahead: true, ..timing(ms) });
+        }
+        assert_near([cost.ahead_ms(), cost.plain_ms(), cost.verify_ms(2)], [8.0, 10.0, 12.0]);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Passes {
 
     /// With a plain step that takes so many milliseconds less where it is submitted ahead, timed as the curve was.
     pub(super) fn saving(mut self, saved_ms: f64) -> Passes {
-        self.base[AHEAD] = (self.base[0] - saved_ms).max(0.0);
+        self.base[AHEAD] = (self.base[0] - saved_ms).max(0.1 * self.base[0]);
         self.prior[AHEAD][AHEAD] = TIMED_DOUBT.powi(2);
         self.covariance[AHEAD][AHEAD] = TIMED_DOUBT.powi(2);
         self
@@ -112,6 +112,10 @@ impl Passes {
     }
 
     fn update(&mut self, of: &Vector, surprise: f64) {
+        // What took no time by a coarse clock tells nothing.
+        if !surprise.is_finite() {
+            return;
+        }
         let dot = |a: &Vector, b: &Vector| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let shares = self.covariance.map(|row| dot(&row, of));
         let variance = dot(&shares, of) + NOISE * NOISE;
