@@ -601,7 +601,8 @@ pub async fn round_trip_ms(executor: &dyn Executor) -> Result<f64> {
     Ok(best)
 }
 
-/// Runs plans. Methods take `&self`; callers see to it that only one submission chain is in flight.
+/// Runs plans. Methods take `&self`; callers see to it that only one submission chain is in flight: of plain steps the next may
+/// be submitted before the last is finished, and be given up.
 pub trait Executor {
     /// What this runs on.
     fn device(&self) -> DeviceInfo;

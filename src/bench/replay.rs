@@ -50,7 +50,7 @@ pub fn replay(traces: &[Trace], options: &Options, costs: &Costs) -> Result<Repo
 /// The speed-up of a configuration whose draft lengths are chosen by who knows the text.
 fn oracle_speedup(arm: &Arm, trace: &Trace, answer: &[u32], cost: &CostModel) -> Result<f64> {
     let text: Rc<[u32]> = [&trace.prompt[..], answer].concat().into();
-    let plain_rate = 1.0 / cost.plain_ms();
+    let plain_rate = 1.0 / cost.plain_ms().min(cost.ahead_ms());
     let rate_of = |speculator| Ok::<_, Error>(answer.len() as f64 / rounds(trace, answer, cost, speculator)?.decode_ms);
     // Each round is best for itself, and what it keeps decides what is drafted next: nothing is worse than without it.
     let mut best = plain_rate.max(rate_of(speculator(arm, trace)?)?);
@@ -72,7 +72,8 @@ pub(super) fn oracle_on_device(arm: &Arm, trace: &Trace, cost: &CostModel, run: 
     let host = (run.decode_ms - draft_ms - verify_ms).max(0.0) / rounds.max(1) as f64;
     let draft = draft_ms / drafted_rounds.max(1) as f64;
     let curve = round_curve(|columns| cost.verify_ms(columns), host, draft);
-    oracle_speedup(arm, trace, &trace.answer, &CostModel::of_curve(curve, &[])).ok()
+    let known = CostModel::of_curve(curve, &[]).saving(cost.plain_ms() - cost.ahead_ms());
+    oracle_speedup(arm, trace, &trace.answer, &known).ok()
 }
 
 /// Writes an answer by rounds on a device of known costs.

@@ -70,7 +70,7 @@ impl<'a> Placement<'a> {
         let most = rows_per_part(spec.layout, spec.rows, spec.cols, self.max_binding_bytes);
         let label = &spec.tensors[0].0;
         // A tensor that begins within a unit of rows cannot be written unit by unit.
-        let units = spec.tensors.iter().all(|(_, rows)| rows.is_multiple_of(ROW_UNIT));
+        let units = spec.tensors.iter().rev().skip(1).all(|(_, rows)| rows.is_multiple_of(ROW_UNIT));
         let mut matrix = Matrix::new();
         for first_row in (0..spec.rows).step_by(most) {
             let rows = most.min(spec.rows - first_row);

@@ -106,7 +106,9 @@ impl CostModel {
     /// the curve at load is that of one context.
     pub fn of_load(passes_ms: [Option<f64>; BUCKETS]) -> CostModel {
         let mut prior = PRIOR_CURVE;
-        if let Some(plain) = passes_ms[0] {
+        // A coarse clock may have told nothing.
+        let plain = passes_ms[0].filter(|&ms| ms > 0.0);
+        if let Some(plain) = plain {
             prior[0] = plain;
             for bucket in 1..BUCKETS {
                 let grown = prior[bucket - 1] * PRIOR_CURVE[bucket] / PRIOR_CURVE[bucket - 1];
@@ -114,7 +116,7 @@ impl CostModel {
                 prior[bucket] = passes_ms[bucket].unwrap_or(grown).max(prior[bucket - 1] + 0.01 * plain);
             }
         }
-        let passes = Passes::new(prior, passes_ms.map(|ms| ms.is_some() && passes_ms[0].is_some()));
+        let passes = Passes::new(prior, passes_ms.map(|ms| ms.is_some() && plain.is_some()));
         CostModel { passes, ..CostModel::default() }
     }
 
@@ -238,12 +240,19 @@ impl CostModel {
     pub fn observe(&mut self, nodes: usize, drafter: Option<DrafterId>, timing: &RoundTiming) {
         self.passes.step();
         self.inner.iter_mut().flatten().for_each(|measured| measured.weight *= FADE);
-        // Two steps that were in flight at once may come back at once.
         let before = std::mem::replace(&mut self.last_ahead_ms, timing.ahead.then_some(timing.verify_ms));
         if timing.ahead {
-            if let Some(before) = before {
-                self.passes.observe(AHEAD, (before + timing.verify_ms) / 2.0);
+            // Two steps that were in flight at once may come back at once; both may have long been there where whoever reads
+            // the answer was slow to ask.
+            if let Some(mean_ms) = before.map(|before| (before + timing.verify_ms) / 2.0)
+                && mean_ms > 0.5 * self.ahead_ms()
+            {
+                self.passes.observe(AHEAD, mean_ms);
             }
+            return;
+        }
+        // What took no time by a coarse clock tells nothing.
+        if timing.verify_ms <= 0.0 {
             return;
         }
         let verify_ms = timing.verify_ms;
@@ -308,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coarse_clock_does_not_spoil_the_model() {
+    fn neither_a_coarse_clock_nor_a_slow_reader_spoils_the_model() {
         let mut cost = CostModel::of_load([Some(10.0), Some(12.0), None, None, None]).saving(2.0);
         cost.observe(1, None, &timing(10.0));
         for ms in [0.0, 16.0].repeat(100) {
@@ -320,6 +329,14 @@ mod tests {
             cost.observe(1, None, &RoundTiming { ahead: true, ..timing(ms) });
         }
         assert_near([cost.ahead_ms(), cost.plain_ms(), cost.verify_ms(2)], [8.0, 10.0, 12.0]);
+        cost.observe(1, None, &timing(10.0));
+        for _ in 0..300 {
+            // Whoever reads the answer takes longer than a step does.
+            cost.observe(1, None, &RoundTiming { ahead: true, ..timing(0.05) });
+        }
+        assert_near([cost.ahead_ms(), cost.plain_ms(), cost.verify_ms(2)], [8.0, 10.0, 12.0]);
+        let unknown = CostModel::of_load([Some(0.0), Some(0.0), Some(1.0), None, None]);
+        assert_eq!(unknown.c(8), CostModel::default().c(8));
     }
 
     #[test]

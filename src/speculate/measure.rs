@@ -11,8 +11,9 @@ const CONTEXT: usize = 128;
 /// Turns, the first to warm up, and how long after its start, or that of the second, a pass is left out. The second times
 /// what rounds cannot do without; the others only make it better, where that is quick.
 const BUDGETS_MS: [f64; 4] = [2000.0, 2000.0, 800.0, 800.0];
-/// Pairs of plain steps that are timed.
+/// Pairs of plain steps that are timed, where a step takes less than so long: of a longer one a round trip is no share.
 const PAIRS: usize = 3;
+const PAIRED_MS: f64 = 100.0;
 /// Which widths first: a plain step, then what drafts use most.
 const ORDER: [usize; COLUMN_BUCKETS.len()] = [0, 3, 2, 1, 4];
 
@@ -41,16 +42,17 @@ pub async fn measure(executor: &dyn Executor, model: &Model) -> Result<CostModel
             }
         }
     }
-    let mut cost = CostModel::of_load(passes_ms);
-    if executor.is_asynchronous() {
-        let mut pair_ms = f64::INFINITY;
-        for _ in 0..PAIRS {
-            pair_ms = pair_ms.min(time_pair(executor, model).await?);
-        }
-        // What one takes alone and a pair does not.
-        cost = cost.saving(passes_ms[0].map_or(0.0, |plain| (2.0 * plain - pair_ms).max(0.0)));
+    let cost = CostModel::of_load(passes_ms);
+    if !executor.is_asynchronous() || passes_ms[0].is_none_or(|plain| plain > PAIRED_MS) {
+        return Ok(cost);
     }
-    Ok(cost)
+    let (mut plain_ms, mut pair_ms) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..PAIRS {
+        plain_ms = plain_ms.min(time_pass(executor, model, 1).await? + time_pass(executor, model, 1).await?);
+        pair_ms = pair_ms.min(time_pair(executor, model).await?);
+    }
+    // What one takes alone and a pair does not.
+    Ok(cost.saving((plain_ms - pair_ms).max(0.0)))
 }
 
 async fn time_pass(executor: &dyn Executor, model: &Model, columns: usize) -> Result<f64> {

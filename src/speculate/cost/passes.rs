@@ -16,7 +16,7 @@ const WALK: f64 = 0.02;
 /// How far c of a width that was timed at load lies from that, and what one of its own lies from a common steepness.
 const TIMED_DOUBT: f64 = 0.08;
 const OWN_DOUBT: f64 = 0.3;
-/// A pass counts as no more than so many deviations slower than expected: other work on the machine.
+/// A pass counts as no more than so many deviations off what is expected: other work on the machine.
 const OUTLIER: f64 = 3.0;
 /// Nothing is known of the pace.
 const ANY: f64 = 1e4;
@@ -66,7 +66,7 @@ impl Passes {
 
     /// With a plain step that takes so many milliseconds less where it is submitted ahead, timed as the curve was.
     pub(super) fn saving(mut self, saved_ms: f64) -> Passes {
-        self.base[AHEAD] = (self.base[0] - saved_ms).max(0.1 * self.base[0]);
+        self.base[AHEAD] = (self.base[0] - saved_ms).max(0.5 * self.base[0]);
         self.prior[AHEAD][AHEAD] = TIMED_DOUBT.powi(2);
         self.covariance[AHEAD][AHEAD] = TIMED_DOUBT.powi(2);
         self
@@ -112,14 +112,10 @@ impl Passes {
     }
 
     fn update(&mut self, of: &Vector, surprise: f64) {
-        // What took no time by a coarse clock tells nothing.
-        if !surprise.is_finite() {
-            return;
-        }
         let dot = |a: &Vector, b: &Vector| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let shares = self.covariance.map(|row| dot(&row, of));
         let variance = dot(&shares, of) + NOISE * NOISE;
-        let surprise = surprise.min(OUTLIER * variance.sqrt());
+        let surprise = surprise.clamp(-OUTLIER * variance.sqrt(), OUTLIER * variance.sqrt());
         for (at, share) in shares.iter().enumerate() {
             self.state[at] += share / variance * surprise;
             for (other, also) in shares.iter().enumerate() {

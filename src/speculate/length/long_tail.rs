@@ -6,6 +6,7 @@
 //! on. State: where the answer began, and that of X.
 
 use super::{LengthPolicy, Signals};
+use crate::speculate::cost::CostModel;
 use crate::speculate::methods::{Make, Method, OptionSpec};
 use crate::speculate::outcome::{Needs, RoundOutcome};
 use crate::speculate::tree::{NodeId, TokenTree};
@@ -96,6 +97,10 @@ impl LengthPolicy for LongTail {
 
     fn reads_drafts(&self) -> bool {
         self.inner.reads_drafts()
+    }
+
+    fn ahead(&mut self, cost: &CostModel) -> bool {
+        self.inner.ahead(cost)
     }
 
     fn observe(&mut self, outcome: &RoundOutcome) {

@@ -6,6 +6,7 @@
 
 use super::{LengthPolicy, Signals};
 use crate::error::Error;
+use crate::speculate::cost::CostModel;
 use crate::speculate::methods::{Make, Method};
 use crate::speculate::outcome::{Needs, RoundOutcome};
 use crate::speculate::tree::{NodeId, TokenTree};
@@ -72,6 +73,10 @@ impl LengthPolicy for Syntax {
 
     fn reads_drafts(&self) -> bool {
         true
+    }
+
+    fn ahead(&mut self, cost: &CostModel) -> bool {
+        self.policy.ahead(cost)
     }
 
     fn observe(&mut self, outcome: &RoundOutcome) {
