@@ -13,7 +13,7 @@ mod device;
 #[path = "support/noise.rs"]
 #[expect(dead_code, reason = "shared with tests/gpu.rs")]
 mod noise;
-use device::{gpu, upload, upload_floats};
+use device::gpu;
 use noise::Noise;
 
 /// Rows of logits to draw from: a pass embeds one row a column into the logits, and samples. So the input token of a
@@ -34,14 +34,10 @@ const STATS: usize = SAMPLES + 32 * MAX_COLUMNS;
 impl Rows {
     fn new(executor: &dyn Executor, rows: Vec<Vec<f32>>) -> Rows {
         let vocabulary = rows[0].len() as u32;
-        let weight = MatrixPart {
-            layout: Layout::F32,
-            quants: upload_floats(executor, &rows.concat()),
-            scales: upload(executor, &[0]),
-            first_row: 0,
-            rows: rows.len() as u32,
-            cols: vocabulary,
-        };
+        let layout = Layout::F32;
+        let [quants, scales] = executor.alloc_matrix("rows", layout, rows.len(), vocabulary as usize).expect("alloc");
+        let weight = MatrixPart { layout, quants, scales, first_row: 0, rows: rows.len() as u32, cols: vocabulary };
+        executor.write_matrix(&weight, 0, bytemuck::cast_slice(&rows.concat()), &[]).expect("write");
         let history = executor.alloc("history", CONTEXT).expect("alloc");
         let logits = executor.alloc("logits", MAX_COLUMNS * vocabulary as usize).expect("alloc");
         let steps = vec![
