@@ -418,6 +418,12 @@ impl Params {
         }
     }
 
+    /// The same over the tokens at `TOKENS[0..]`, every column sampled: samples stand behind the tokens.
+    pub fn sampled_chain(live_cols: usize, base: usize) -> Params {
+        let (logit_cols, sample_at) = (live_cols as u32, live_cols as u32);
+        Params { logit_cols, sample_at, ..Params::chain(live_cols, base, 0) }
+    }
+
     /// A pass over some nodes of a tree, in this order; `ancestors` are the masks of all its nodes, by node. No logits wanted,
     /// greedy.
     pub fn tree(nodes: &[usize], ancestors: &[u32], base: usize, token_at: usize) -> Params {

@@ -88,7 +88,7 @@ pub(super) async fn verify_cost(
         }
         for (&context, passes_ms) in &mut passes_ms {
             for (&columns, shortest) in passes_ms {
-                let ms = Timed { runs: model.pass(sampled(columns, context), true) }.ms(executor).await?;
+                let ms = Timed { runs: model.pass(Params::sampled_chain(columns, context), true) }.ms(executor).await?;
                 if turn > 0 {
                     *shortest = shortest.min((ms - round_trip_ms).max(TICK_MS));
                 }
@@ -100,13 +100,6 @@ pub(super) async fn verify_cost(
         passes_ms.values_mut().for_each(|ms| *ms /= plain_ms);
     }
     Ok(passes_ms)
-}
-
-/// A pass all of whose columns are sampled.
-fn sampled(columns: usize, context: usize) -> Params {
-    let mut params = Params::chain(columns, context, 0);
-    (params.logit_cols, params.sample_at) = (columns as u32, columns as u32);
-    params
 }
 
 /// Times every kernel of the engine's target `repeats` times in turn and takes the medians. What the KV cache held is lost.
@@ -147,7 +140,7 @@ async fn time_pass(
     round_trip_ms: f64,
 ) -> Result<PassTime> {
     let context = context.min(model.context - 1);
-    let params = sampled(columns, context);
+    let params = Params::sampled_chain(columns, context);
     let mut groups: Vec<(String, Vec<Step>)> = Vec::new();
     for step in model.steps() {
         let label = step.label();

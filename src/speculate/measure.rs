@@ -70,8 +70,6 @@ async fn time_pair(executor: &dyn Executor, model: &Model) -> Result<f64> {
 }
 
 fn pass(model: &Model, columns: usize) -> Submission {
-    let mut params = Params::chain(columns, CONTEXT.min(model.context - 1), 0);
-    (params.logit_cols, params.sample_at) = (columns as u32, columns as u32);
-    let runs = model.pass(params, true);
+    let runs = model.pass(Params::sampled_chain(columns, CONTEXT.min(model.context - 1)), true);
     Submission { runs, read: (columns, columns), ..Submission::default() }
 }
