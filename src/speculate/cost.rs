@@ -275,7 +275,7 @@ impl CostModel {
         } else {
             blend(&mut self.host_draft, timing.draft_ms);
         }
-        if timing.inner_steps > 0 {
+        if timing.inner_steps > 0 || timing.followed {
             return;
         }
         if nodes > MAX_COLUMNS {

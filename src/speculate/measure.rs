@@ -11,9 +11,11 @@ const CONTEXT: usize = 128;
 /// Turns, the first to warm up, and how long after its start, or that of the second, a pass is left out. The second times
 /// what rounds cannot do without; the others only make it better, where that is quick.
 const BUDGETS_MS: [f64; 4] = [2000.0, 2000.0, 800.0, 800.0];
-/// Pairs of plain steps that are timed, where a step takes less than so long: of a longer one a round trip is no share.
-const PAIRS: usize = 3;
-const PAIRED_MS: f64 = 100.0;
+/// Plain steps in a row that are timed one by one and ahead of each other, and how often, where a step takes less than so
+/// long: of a longer one a round trip is no share.
+const STEPS: usize = 4;
+const AHEAD_TURNS: usize = 2;
+const AHEAD_MS: f64 = 100.0;
 /// Which widths first: a plain step, then what drafts use most.
 const ORDER: [usize; COLUMN_BUCKETS.len()] = [0, 3, 2, 1, 4];
 
@@ -43,29 +45,37 @@ pub async fn measure(executor: &dyn Executor, model: &Model) -> Result<CostModel
         }
     }
     let cost = CostModel::of_load(passes_ms);
-    if !executor.is_asynchronous() || passes_ms[0].is_none_or(|plain| plain > PAIRED_MS) {
+    if !executor.is_asynchronous() || passes_ms[0].is_none_or(|plain| plain > AHEAD_MS) {
         return Ok(cost);
     }
-    let (mut plain_ms, mut pair_ms) = (f64::INFINITY, f64::INFINITY);
-    for _ in 0..PAIRS {
-        plain_ms = plain_ms.min(time_pass(executor, model, 1).await? + time_pass(executor, model, 1).await?);
-        pair_ms = pair_ms.min(time_pair(executor, model).await?);
+    let (mut waiting_ms, mut ahead_ms) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..AHEAD_TURNS {
+        let mut steps_ms = 0.0;
+        for _ in 0..STEPS {
+            steps_ms += time_pass(executor, model, 1).await?;
+        }
+        waiting_ms = waiting_ms.min(steps_ms);
+        ahead_ms = ahead_ms.min(time_ahead(executor, model).await?);
     }
-    // What one takes alone and a pair does not.
-    Ok(cost.saving((plain_ms - pair_ms).max(0.0)))
+    // All but the first are ahead. As a share: the machine may have been faster or slower when the curve was timed.
+    let saved = (waiting_ms - ahead_ms).max(0.0) / waiting_ms.max(f64::MIN_POSITIVE);
+    let plain_ms = cost.plain_ms();
+    Ok(cost.saving(saved * plain_ms * STEPS as f64 / (STEPS - 1) as f64))
 }
 
 async fn time_pass(executor: &dyn Executor, model: &Model, columns: usize) -> Result<f64> {
     time_ms(executor, pass(model, columns)).await
 }
 
-/// Two plain steps, of which the second is submitted before the first is read.
-async fn time_pair(executor: &dyn Executor, model: &Model) -> Result<f64> {
+/// Plain steps of which each is submitted before the one before it is read.
+async fn time_ahead(executor: &dyn Executor, model: &Model) -> Result<f64> {
     let start = now_ms();
-    let first = executor.submit(pass(model, 1))?;
-    let second = executor.submit(pass(model, 1))?;
-    executor.finish(first).await?;
-    executor.finish(second).await?;
+    let mut last = executor.submit(pass(model, 1))?;
+    for _ in 1..STEPS {
+        let next = executor.submit(pass(model, 1))?;
+        executor.finish(std::mem::replace(&mut last, next)).await?;
+    }
+    executor.finish(last).await?;
     Ok(now_ms() - start)
 }
 

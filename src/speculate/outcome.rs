@@ -65,6 +65,8 @@ pub struct RoundTiming {
     pub caught_up: bool,
     /// A plain step that was submitted before the last round was read: it was waited for only in part.
     pub ahead: bool,
+    /// The next step was submitted before this one was read: it ran, or was made, while this one was waited for.
+    pub followed: bool,
 }
 
 /// A finished round.

@@ -245,6 +245,7 @@ impl Speculator {
             inner_steps,
             caught_up,
             ahead: was_ahead,
+            followed: self.submitted.is_some(),
         };
         let outcome = RoundOutcome { context_len: tokens.len(), tree, rows, verdict, timing };
         target.commit(tokens, &outcome.tree, &outcome.verdict.path);

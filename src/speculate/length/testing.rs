@@ -70,6 +70,8 @@ pub(crate) struct Trace<'a> {
     pub(crate) drift: f64,
     pub(crate) seed: u32,
     pub(crate) saved_ms: f64,
+    /// What the load found of that, if it was wrong.
+    pub(crate) believed_saved_ms: Option<f64>,
     pub(crate) boundary: Option<&'a Rc<dyn Fn(u32) -> bool>>,
 }
 
@@ -92,6 +94,7 @@ impl<'a> Trace<'a> {
             drift: 0.0,
             seed: 0,
             saved_ms: 0.0,
+            believed_saved_ms: None,
             boundary: None,
         }
     }
@@ -119,7 +122,7 @@ impl<'a> Trace<'a> {
             ..SimulatedDrafter::new(text.clone(), move |at| alphas[at])
         };
         let mut speculator = bounded_speculator(config, vec![Box::new(drafter)], self.boundary);
-        let believed = believed.unwrap_or_default().saving(self.saved_ms);
+        let believed = believed.unwrap_or_default().saving(self.believed_saved_ms.unwrap_or(self.saved_ms));
         speculator = speculator.with_cost(Rc::new(RefCell::new(believed)));
         let cost = CostModel::of_curve(self.curve, &[]).saving(self.saved_ms);
         let mut target = SimulatedTarget::new(text, cost, self.step_ms);
