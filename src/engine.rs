@@ -277,6 +277,11 @@ impl Engine {
         prompt_tokens(&self.core, prompt, None)
     }
 
+    /// Takes costs for those of this device, such as what [`Engine::cost_model`] of an earlier engine was.
+    pub fn set_cost_model(&self, cost: CostModel) {
+        *self.core.cost.borrow_mut() = cost;
+    }
+
     /// What verifying and drafting cost here, as far as requests have shown.
     pub fn cost_model(&self) -> CostModel {
         self.core.cost.borrow().clone()

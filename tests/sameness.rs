@@ -35,10 +35,10 @@ fn tokens(
     request.speculation = Some(speculation.parse::<SpeculationConfig>().expect("valid"));
     let summary = run(engine.generate(request));
     let rounds = &summary.speculation;
-    // A plain step that was submitted ahead of the answer's end was in vain.
+    // A plain step that was submitted ahead of the answer's end was in vain; whether it was is up to the device.
     let in_vain = u64::from(speculation == "off" && engine.gpu().is_some() && summary.end_token.is_some());
-    let each = rounds.rounds + in_vain;
-    assert_eq!((rounds.submits, rounds.maps), (each, each), "one submit and one map a round");
+    assert_eq!(rounds.submits, rounds.maps, "one submit and one map a round");
+    assert!((rounds.rounds..=rounds.rounds + in_vain).contains(&rounds.submits), "one submit a round: {rounds:?}");
     (summary.tokens, rounds.drafted, rounds.accepted)
 }
 

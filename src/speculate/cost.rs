@@ -25,6 +25,8 @@ const PRIOR_CURVE: [f64; BUCKETS] = [1.0, 1.2, 1.6, 2.5, 4.5];
 const PRIOR_DRAFT_STEP: f64 = 0.3;
 /// The first pass of a width is not counted where it takes longer than this many times what is expected of it.
 const FIRST: f64 = 2.0;
+/// A plain step is submitted ahead where that saves more than this share of it: less is the noise of a measurement.
+const AHEAD_SHARE: f64 = 0.03;
 /// What is left of a bend of the curve, and of the weight of a measurement, after a round.
 const FADE: f64 = 0.998;
 /// Most measurements that a mean stands for.
@@ -157,6 +159,12 @@ impl CostModel {
     /// A plain step that is submitted before the one before it was read.
     pub fn ahead_ms(&self) -> f64 {
         self.passes.ms(AHEAD)
+    }
+
+    /// Whether plain steps are worth submitting ahead. On a GPU in software they may take longer so: what makes them and what
+    /// runs them share the cores.
+    pub fn saves_ahead(&self) -> bool {
+        self.plain_ms() - self.ahead_ms() > AHEAD_SHARE * self.plain_ms()
     }
 
     /// Whether a bucket that holds this many columns was measured.

@@ -53,12 +53,44 @@ pub struct Speculator {
     infos: Vec<DrafterInfo>,
     /// The next round, where it was submitted ahead.
     submitted: Option<Ahead>,
+    waits: Waits,
     /// Costs of this device; shared by the requests of an engine.
     pub cost: Rc<RefCell<CostModel>>,
     /// Totals of the request.
     pub totals: Totals,
     /// Why speculation is on or off.
     pub reason: String,
+}
+
+/// Rounds before a step waits at first although going ahead is thought to pay, and at most. What is found outlives the answer.
+const WAIT_ROUNDS: (usize, usize) = (16, 256);
+/// Most of the time that such steps may cost.
+const WAIT_SHARE: f64 = 0.0025;
+
+/// When steps wait that could go ahead: who never waits does not learn that it saves less than was thought.
+struct Waits {
+    rounds: usize,
+    every: usize,
+    /// The next step waits too: the one before it was not followed, and so it alone shows what a step takes.
+    again: bool,
+}
+
+impl Waits {
+    /// Counts a step that could go ahead. Each time the next is later, until it costs no more than its share of the time.
+    fn is_due(&mut self, cost: &CostModel) -> bool {
+        if std::mem::take(&mut self.again) {
+            return true;
+        }
+        self.rounds += 1;
+        let due = self.rounds >= self.every;
+        if due {
+            let lost = 2.0 * (cost.plain_ms() / cost.ahead_ms() - 1.0);
+            let most = (lost / WAIT_SHARE).ceil() as usize;
+            let every = (2 * self.every).min(most.clamp(WAIT_ROUNDS.0, WAIT_ROUNDS.1));
+            *self = Waits { rounds: 0, every, again: true };
+        }
+        due
+    }
 }
 
 /// A drafted tree, and the steps that fill it in where a device drafts it inside the verify pass's submit.
@@ -96,6 +128,7 @@ impl Speculator {
             constraint: None,
             infos,
             submitted: None,
+            waits: Waits { rounds: 0, every: WAIT_ROUNDS.0, again: false },
             cost: Rc::default(),
             totals: Totals::default(),
             reason,
@@ -257,7 +290,13 @@ impl Speculator {
     /// drew, and no draft is to be missed.
     fn goes_ahead(&mut self) -> bool {
         let sampled_there = self.exactness() == Exactness::SameTokens && !self.needs.p && self.constraint.is_none();
-        sampled_there && (!self.active() || self.parts.length.ahead(&self.cost.borrow()))
+        if !sampled_there {
+            return false;
+        }
+        let active = self.active();
+        let cost = self.cost.borrow();
+        let pays = if active { self.parts.length.ahead(&cost) } else { cost.saves_ahead() };
+        pays && !self.waits.is_due(&cost)
     }
 
     fn observe(&mut self, outcome: &RoundOutcome) {

@@ -135,10 +135,11 @@ for (const name of browserNames) {
         assert.ok(unwritten.tokens.length > 0 && unwritten.tokens.length < 60, `${unwritten.tokens.length} tokens came`);
         assert.deepEqual(after.tokens, plain.tokens, "an aborted request left something behind");
         if (device === "gpu") {
-          // Plain steps are submitted ahead: one was in flight when the answer ended.
-          for (const [{ speculation }, surplus] of [[plain, 1], [drafted, 0]]) {
-            assert.equal(speculation.submits, speculation.rounds + surplus, "one submit a round");
-            assert.equal(speculation.maps, speculation.rounds + surplus, "one map a round");
+          // Where plain steps are submitted ahead, one was in flight when the answer ended.
+          for (const [{ speculation }, most] of [[plain, 1], [drafted, 0]]) {
+            const surplus = speculation.submits - speculation.rounds;
+            assert.ok(surplus >= 0 && surplus <= most, `one submit a round: ${speculation.submits} of ${speculation.rounds}`);
+            assert.equal(speculation.maps, speculation.submits, "one map a round");
           }
         }
 

@@ -48,18 +48,12 @@ const PROBE_SHARE: f64 = 0.015;
 const PLAIN_SHARE: f64 = 0.01;
 /// A plain step is believed to be no more than this share too dear.
 const PLAIN_DOUBT: f64 = 0.25;
-/// Most of the time that steps may cost which wait although going ahead is thought to pay.
-const WAIT_SHARE: f64 = 0.0025;
 /// Most of the time that host drafters may take while nothing of theirs is verified.
 const IDLE_SHARE: f64 = 0.01;
 /// Rounds between probes at first, and at most.
 const PROBE_ROUNDS: (usize, usize) = (4, 256);
-/// The same before the first step that waits: what was found of that outlives the answer.
-const WAIT_ROUNDS: usize = 16;
 /// What the last rounds but one count for in the rate, of the last.
 const RATE_FADE: f64 = 0.95;
-/// A plain step is submitted ahead where that saves at least this share of it: less is the noise of a measurement.
-const AHEAD_SHARE: f64 = 0.03;
 /// Share of a new observation in what drafts that begin after a plain step gain.
 const BEGUN_ALPHA: f64 = 0.05;
 /// Rounds without a draft after which speculation counts as off.
@@ -112,9 +106,6 @@ struct State {
     shadow: Option<Shadow>,
     probes: [Probe; MAX_DRAFTERS],
     plain: Probe,
-    wait: Option<Probe>,
-    /// The next step waits too: the one before it was no longer followed, and so it alone shows what a step takes.
-    waits: bool,
     /// Where the round in flight was first asked for, and whether it is to be a plain step.
     asked_at: usize,
     plain_now: bool,
@@ -205,8 +196,7 @@ impl<O: Objective> Goodput<O> {
 
     /// Whether plain steps are better submitted ahead of the last one's token.
     fn goes_ahead(&self, cost: &CostModel) -> bool {
-        let saved_ms = cost.plain_ms() - cost.ahead_ms();
-        saved_ms > self.state.begun_ms && saved_ms > AHEAD_SHARE * cost.plain_ms()
+        cost.saves_ahead() && cost.plain_ms() - cost.ahead_ms() > self.state.begun_ms
     }
 
     /// A plain step, as it is best taken.
@@ -257,17 +247,6 @@ impl<O: Objective> Goodput<O> {
         let lost_ms = cost.plain_ms() - 1.0 / self.rate(cost);
         let round_ms = self.mean_round_ms(cost);
         lost_ms < PLAIN_DOUBT * cost.plain_ms() && self.state.plain.is_due(lost_ms, PLAIN_SHARE, round_ms)
-    }
-
-    /// Whether a step is to wait although going ahead is thought to pay: who never waits does not learn that it saves less.
-    fn wait_due(&mut self, cost: &CostModel) -> bool {
-        if std::mem::take(&mut self.state.waits) {
-            return true;
-        }
-        let lost_ms = 2.0 * (cost.plain_ms() - cost.ahead_ms());
-        let wait = self.state.wait.get_or_insert(Probe { waited: 0, rounds: WAIT_ROUNDS });
-        self.state.waits = wait.is_due(lost_ms, WAIT_SHARE, cost.ahead_ms());
-        self.state.waits
     }
 
     fn plan_device(&mut self, drafter: DrafterId, most: usize, cost: &CostModel) -> usize {
@@ -403,7 +382,7 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
     }
 
     fn ahead(&mut self, cost: &CostModel) -> bool {
-        cost.is_measured(1) && self.goes_ahead(cost) && !self.wait_due(cost)
+        cost.is_measured(1) && self.goes_ahead(cost)
     }
 
     fn observe(&mut self, outcome: &RoundOutcome) {
