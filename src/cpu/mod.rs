@@ -93,6 +93,8 @@ pub struct CpuExecutor {
     next_ticket: Cell<u64>,
     submits: Cell<u64>,
     reads: Cell<u64>,
+    /// When others last had their turn, over all submissions: each may take less than [`YIELD_MS`].
+    yielded_ms: Cell<f64>,
     memory_bytes: Option<u64>,
 }
 
@@ -109,6 +111,7 @@ impl Default for CpuExecutor {
             next_ticket: Cell::new(0),
             submits: Cell::new(0),
             reads: Cell::new(0),
+            yielded_ms: Cell::new(0.0),
             memory_bytes: runtime::memory_bytes(),
         }
     }
@@ -124,10 +127,10 @@ impl CpuExecutor {
         for (offset, tokens) in &submission.tokens {
             self.buffers.borrow_mut().write(BufferId::TOKENS, *offset, tokens);
         }
-        let mut until = runtime::now_ms() + YIELD_MS;
         for (plan, params) in &submission.runs {
             let (mut done, count) = (0, self.plans.borrow()[plan.0 as usize].steps.len());
             while done < count {
+                let until = self.yielded_ms.get() + YIELD_MS;
                 {
                     let plans = self.plans.borrow();
                     let (steps, buffers) = (&plans[plan.0 as usize].steps[done..], &mut *self.buffers.borrow_mut());
@@ -136,7 +139,7 @@ impl CpuExecutor {
                 }
                 if runtime::now_ms() > until {
                     runtime::yield_macrotask().await;
-                    until = runtime::now_ms() + YIELD_MS;
+                    self.yielded_ms.set(runtime::now_ms());
                 }
             }
         }
