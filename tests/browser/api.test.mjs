@@ -196,7 +196,8 @@ for (const name of browserNames) {
         finish_reason: "stop",
       });
       assert.equal(whole.usage.total_tokens, whole.usage.prompt_tokens + 5);
-      assert.ok(whole.timings.decode_ms > 0 && whole.system_fingerprint.length > 0);
+      // Firefox counts whole milliseconds, and five tokens of this model may take none.
+      assert.ok(whole.timings.decode_ms >= 0 && whole.system_fingerprint.length > 0);
       assert.equal(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join(""), "Hello there, world of drafts.");
       assert.equal(chunks[0].choices[0].delta.role, "assistant");
       assert.equal(chunks.at(-2).choices[0].finish_reason, "stop");
