@@ -5,6 +5,7 @@ use super::chance::{Chance, KeyedChance};
 use super::constraint::{Constraint, Rows};
 use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, Drafter, DrafterId, Expansion, InnerDraft};
+use super::length::probe::Probe;
 use super::length::{Fixed, LengthPolicy, Signals};
 use super::methods;
 use super::outcome::{Needs, RoundOutcome, RoundTiming, Totals};
@@ -62,34 +63,27 @@ pub struct Speculator {
     pub reason: String,
 }
 
-/// Rounds before a step waits at first although going ahead is thought to pay, and at most. What is found outlives the answer.
-const WAIT_ROUNDS: (usize, usize) = (16, 256);
+/// Rounds before a step waits at first although going ahead is thought to pay. What is found outlives the answer.
+const WAIT_ROUNDS: usize = 16;
 /// Most of the time that such steps may cost.
 const WAIT_SHARE: f64 = 0.0025;
 
 /// When steps wait that could go ahead: who never waits does not learn that it saves less than was thought.
 struct Waits {
-    rounds: usize,
-    every: usize,
+    probe: Probe,
     /// The next step waits too: the one before it was not followed, and so it alone shows what a step takes.
     again: bool,
 }
 
 impl Waits {
-    /// Counts a step that could go ahead. Each time the next is later, until it costs no more than its share of the time.
+    /// Counts a step that could go ahead.
     fn is_due(&mut self, cost: &CostModel) -> bool {
         if std::mem::take(&mut self.again) {
             return true;
         }
-        self.rounds += 1;
-        let due = self.rounds >= self.every;
-        if due {
-            let lost = 2.0 * (cost.plain_ms() / cost.ahead_ms() - 1.0);
-            let most = (lost / WAIT_SHARE).ceil() as usize;
-            let every = (2 * self.every).min(most.clamp(WAIT_ROUNDS.0, WAIT_ROUNDS.1));
-            *self = Waits { rounds: 0, every, again: true };
-        }
-        due
+        let lost_ms = 2.0 * (cost.plain_ms() - cost.ahead_ms());
+        self.again = self.probe.is_due(lost_ms, WAIT_SHARE, cost.ahead_ms());
+        self.again
     }
 }
 
@@ -128,7 +122,7 @@ impl Speculator {
             constraint: None,
             infos,
             submitted: None,
-            waits: Waits { rounds: 0, every: WAIT_ROUNDS.0, again: false },
+            waits: Waits { probe: Probe::after(WAIT_ROUNDS), again: false },
             cost: Rc::default(),
             totals: Totals::default(),
             reason,

@@ -21,6 +21,7 @@
 //! classes of copies differ lastingly (`tier`) while their level moves with the text (the filter's bias). State: the
 //! estimator's, one shadow, two sums, and two numbers a device drafter.
 
+use super::probe::{PROBE_ROUNDS, Probe};
 use super::{AcceptanceEstimator, LengthPolicy, MAX_DRAFTERS, Signals, estimate, estimator_of, place};
 use crate::speculate::cost::CostModel;
 use crate::speculate::drafters::DrafterId;
@@ -50,8 +51,6 @@ const PLAIN_SHARE: f64 = 0.01;
 const PLAIN_DOUBT: f64 = 0.25;
 /// Most of the time that host drafters may take while nothing of theirs is verified.
 const IDLE_SHARE: f64 = 0.01;
-/// Rounds between probes at first, and at most.
-const PROBE_ROUNDS: (usize, usize) = (4, 256);
 /// What the last rounds but one count for in the rate, of the last.
 const RATE_FADE: f64 = 0.95;
 /// Share of a new observation in what drafts that begin after a plain step gain.
@@ -67,33 +66,6 @@ struct Shadow {
     at: NodeId,
     /// It was drafted for the round in flight.
     fresh: bool,
-}
-
-/// When to try what is not done: a device drafter that is off, a plain step while drafts pay.
-#[derive(Clone, Copy)]
-struct Probe {
-    waited: usize,
-    rounds: usize,
-}
-
-impl Probe {
-    /// Counts a round. Each time in vain the next one waits longer, until what is lost at worst is no more than `share` of
-    /// the time.
-    fn is_due(&mut self, lost_ms: f64, share: f64, round_ms: f64) -> bool {
-        self.waited += 1;
-        let due = self.waited >= self.rounds;
-        if due {
-            let most = (lost_ms / (share * round_ms)).ceil() as usize;
-            *self = Probe { waited: 0, rounds: (2 * self.rounds).min(most.clamp(PROBE_ROUNDS.0, PROBE_ROUNDS.1)) };
-        }
-        due
-    }
-}
-
-impl Default for Probe {
-    fn default() -> Self {
-        Probe { waited: 0, rounds: PROBE_ROUNDS.0 }
-    }
 }
 
 /// What was learned, and where the round in flight stands.

@@ -12,6 +12,7 @@ pub mod goodput;
 pub mod heuristic;
 pub mod long_tail;
 pub mod preverify;
+pub(super) mod probe;
 pub mod slo;
 pub mod stopping;
 pub mod survival;
