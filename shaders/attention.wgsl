@@ -5,8 +5,8 @@
 // positions up to its own; a window leaves the last of them, a view the first and the last.
 // A row is a column and a head; rows of one KV head are together, so keys and values that they share are loaded once.
 // Grid: x = chunk, y = KV head, z = ROWS rows. With ALONE, where threads are emulated and what they share costs, a thread has
-// a chunk of up to ROWS heads of one column and one KV head: columns, then such groups of heads, then chunks, WORKGROUP a
-// workgroup, folded over x and y. A chunk without a visible position is skipped.
+// a chunk of up to ROWS heads of one KV head in COLUMNS columns: columns, then such groups of heads, then KV heads, then
+// chunks, WORKGROUP a workgroup, folded over x and y. A chunk without a visible position is skipped.
 // Order of summation: a score by elements ascending; the sum of e_p and the values by positions ascending. Nothing depends on
 // the columns in flight nor on where a slot lies.
 
@@ -68,6 +68,13 @@ fn value_pair(weight: f32, word: u32, sum: vec2<f32>) -> vec2<f32> {
 
 #ifdef ALONE
 const WORKGROUP: u32 = 8u;
+const COLUMNS: u32 = {COLUMNS}u;
+
+// Whether a position on the path to a column is its slot.
+fn in_order(column: u32) -> bool {
+    let path = ancestors_of(column);
+    return (path & (path + 1u)) == 0u;
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -78,115 +85,159 @@ fn main(
     let item = (group.y * groups.x + group.x) * WORKGROUP + thread;
     let per_kv = fixed.heads / fixed.kv_heads;
     let tiles = (per_kv + ROWS - 1u) / ROWS;
-    let column = item % params.live_cols;
-    let tile = item / params.live_cols % tiles;
-    let kv_head = item / params.live_cols / tiles % fixed.kv_heads;
-    let chunk = item / params.live_cols / tiles / fixed.kv_heads;
+    let spans = (params.live_cols + COLUMNS - 1u) / COLUMNS;
+    let first = item % spans * COLUMNS;
+    let tile = item / spans % tiles;
+    let kv_head = item / spans / tiles % fixed.kv_heads;
+    let chunk = item / spans / tiles / fixed.kv_heads;
     let start = chunk * KV_CHUNK;
-    let seen = seen_by(column, fixed.window);
-    if !sees(seen, start, start + KV_CHUNK) {
+    var any = false;
+    var shared_end = start;
+    var together = true;
+#repeat c COLUMNS
+    let column{c} = min(first + {c}u, params.live_cols - 1u);
+    let seen{c} = seen_by(column{c}, fixed.window);
+    any = any || sees(seen{c}, start, start + KV_CHUNK);
+    shared_end = max(shared_end, seen{c}.end);
+    together = together && in_order(column{c});
+#end
+    if !any {
         return;
     }
-    let count = min(seen.end - start, KV_CHUNK);
+    together = together || start + KV_CHUNK <= params.base;
     let vectors = fixed.head_dim / 8u;
     let cache_at = kv_head * fixed.capacity;
     let last_head = (kv_head + 1u) * per_kv - 1u;
-    let q_at = column * (fixed.heads + 2u * fixed.kv_heads) * vectors * 2u;
+    let q_stride = (fixed.heads + 2u * fixed.kv_heads) * vectors * 2u;
+    let stride = fixed.chunks * (vectors * 2u + 1u);
+#repeat c COLUMNS
 #repeat r ROWS
-    let head{r} = min(kv_head * per_kv + tile * ROWS + {r}u, last_head);
-    let q_at{r} = q_at + head{r} * vectors * 2u;
-    var maximum{r} = LOWEST;
-    var sum{r} = 0.0;
+    let head{c}_{r} = min(kv_head * per_kv + tile * ROWS + {r}u, last_head);
+    let q_at{c}_{r} = column{c} * q_stride + head{c}_{r} * vectors * 2u;
+    let out_at{c}_{r} = (column{c} * fixed.heads + head{c}_{r}) * stride + chunk * (vectors * 2u + 1u);
     // Scores, then e_p; a position that is not seen has 0.
-    var weights{r}: array<f32, KV_CHUNK>;
+    var weights{c}_{r}: array<f32, KV_CHUNK>;
+#end
 #end
     var slots: array<u32, KV_CHUNK>;
-    for (var j = 0u; j < count; j += {UNROLL}u) {
+    // Columns whose slots may differ take turns, and what a turn finds counts for its column.
+    for (var turn = 0u; turn < select(COLUMNS, 1u, together); turn++) {
+        let column = min(first + turn, params.live_cols - 1u);
+        let end = select(max(start, seen_by(column, fixed.window).end), shared_end, together);
+        let count = min(end - start, KV_CHUNK);
+#repeat c COLUMNS
+#repeat r ROWS
+        var maximum{c}_{r} = LOWEST;
+        var sum{c}_{r} = 0.0;
+#end
+#end
+        for (var j = 0u; j < count; j += {UNROLL}u) {
 #repeat u UNROLL
-        let at{u} = (cache_at + slot_of(column, start + min(j + {u}u, count - 1u))) * vectors;
-        slots[j + {u}u] = at{u};
+            let position{u} = start + min(j + {u}u, count - 1u);
+            let at{u} = (cache_at + select(slot_of(column, position{u}), position{u}, together)) * vectors;
+            slots[j + {u}u] = at{u};
+#repeat c COLUMNS
 #repeat r ROWS
-        var score{r}_{u} = 0.0;
+            var score{c}_{r}_{u} = 0.0;
 #end
 #end
-        for (var v = 0u; v < vectors; v++) {
+#end
+            for (var v = 0u; v < vectors; v++) {
+#repeat c COLUMNS
 #repeat r ROWS
-            let a{r} = qkv[q_at{r} + 2u * v];
-            let b{r} = qkv[q_at{r} + 2u * v + 1u];
+                let a{c}_{r} = qkv[q_at{c}_{r} + 2u * v];
+                let b{c}_{r} = qkv[q_at{c}_{r} + 2u * v + 1u];
+#end
 #end
 #repeat u UNROLL
-            let k{u} = k_cache[at{u} + v];
+                let k{u} = k_cache[at{u} + v];
+#repeat c COLUMNS
 #repeat r ROWS
-            score{r}_{u} = score_of(a{r}, b{r}, k{u}, score{r}_{u});
-#end
-#end
-        }
-#repeat u UNROLL
-        {
-            let visible = seen_at(start + j + {u}u, seen);
-#repeat r ROWS
-            let seen_score{r} = select(LOWEST, score{r}_{u} * fixed.scale, visible);
-            weights{r}[j + {u}u] = seen_score{r};
-            maximum{r} = max(maximum{r}, seen_score{r});
-#end
-        }
-#end
-    }
-    for (var j = 0u; j < count; j += {UNROLL}u) {
-#repeat u UNROLL
-#repeat r ROWS
-        {
-            let score = weights{r}[j + {u}u];
-            let e = select(0.0, exp(score - maximum{r}), score > LOWEST);
-            weights{r}[j + {u}u] = e;
-            sum{r} += e;
-        }
-#end
-#end
-    }
-    let stride = fixed.chunks * (vectors * 2u + 1u);
-    for (var v = 0u; v < vectors; v += 2u) {
-#repeat r ROWS
-#repeat w 2
-#repeat p 4
-        var sum{r}_{w}_{p} = vec2<f32>(0.0);
-#end
-#end
-#end
-        for (var j = 0u; j < count; j += 2u) {
-#repeat u 2
-            {
-                let at = slots[j + {u}u] + v;
-#repeat w 2
-                let value{w} = v_cache[at + {w}u];
-#end
-#repeat r ROWS
-                let weight{r} = weights{r}[j + {u}u];
-#repeat w 2
-#repeat p 4
-                sum{r}_{w}_{p} = value_pair(weight{r}, value{w}[{p}], sum{r}_{w}_{p});
+                score{c}_{r}_{u} = score_of(a{c}_{r}, b{c}_{r}, k{u}, score{c}_{r}_{u});
 #end
 #end
 #end
             }
+#repeat u UNROLL
+#repeat c COLUMNS
+            {
+                let visible = seen_at(start + j + {u}u, seen{c});
+#repeat r ROWS
+                let seen_score{r} = select(LOWEST, score{c}_{r}_{u} * fixed.scale, visible);
+                weights{c}_{r}[j + {u}u] = seen_score{r};
+                maximum{c}_{r} = max(maximum{c}_{r}, seen_score{r});
+#end
+            }
+#end
 #end
         }
+        for (var j = 0u; j < count; j += {UNROLL}u) {
+#repeat u UNROLL
+#repeat c COLUMNS
 #repeat r ROWS
-        if tile * ROWS + {r}u < per_kv {
-            let out_at = (column * fixed.heads + head{r}) * stride + chunk * (vectors * 2u + 1u) + 2u * v;
+            {
+                let score = weights{c}_{r}[j + {u}u];
+                let e = select(0.0, exp(score - maximum{c}_{r}), score > LOWEST);
+                weights{c}_{r}[j + {u}u] = e;
+                sum{c}_{r} += e;
+            }
+#end
+#end
+#end
+        }
+        for (var v = 0u; v < vectors; v += 2u) {
+#repeat c COLUMNS
+#repeat r ROWS
 #repeat w 2
-            partial_out[out_at + 2u * {w}u] = vec4<f32>(sum{r}_{w}_0, sum{r}_{w}_1);
-            partial_out[out_at + 2u * {w}u + 1u] = vec4<f32>(sum{r}_{w}_2, sum{r}_{w}_3);
+#repeat p 4
+            var sum{c}_{r}_{w}_{p} = vec2<f32>(0.0);
+#end
+#end
+#end
+#end
+            for (var j = 0u; j < count; j += 2u) {
+#repeat u 2
+                {
+                    let at = slots[j + {u}u] + v;
+#repeat w 2
+                    let value{w} = v_cache[at + {w}u];
+#end
+#repeat c COLUMNS
+#repeat r ROWS
+                    let weight{c}_{r} = weights{c}_{r}[j + {u}u];
+#repeat w 2
+#repeat p 4
+                    sum{c}_{r}_{w}_{p} = value_pair(weight{c}_{r}, value{w}[{p}], sum{c}_{r}_{w}_{p});
+#end
+#end
+#end
+#end
+                }
+#end
+            }
+#repeat c COLUMNS
+            if (together || turn == {c}u) && first + {c}u < params.live_cols {
+#repeat r ROWS
+                if tile * ROWS + {r}u < per_kv {
+#repeat w 2
+                    partial_out[out_at{c}_{r} + 2u * (v + {w}u)] = vec4<f32>(sum{c}_{r}_{w}_0, sum{c}_{r}_{w}_1);
+                    partial_out[out_at{c}_{r} + 2u * (v + {w}u) + 1u] = vec4<f32>(sum{c}_{r}_{w}_2, sum{c}_{r}_{w}_3);
+#end
+                }
+#end
+            }
+#end
+        }
+#repeat c COLUMNS
+        if (together || turn == {c}u) && first + {c}u < params.live_cols {
+#repeat r ROWS
+            if tile * ROWS + {r}u < per_kv {
+                partial_out[out_at{c}_{r} + 2u * vectors] = vec4<f32>(maximum{c}_{r}, sum{c}_{r}, 0.0, 0.0);
+            }
 #end
         }
 #end
     }
-#repeat r ROWS
-    if tile * ROWS + {r}u < per_kv {
-        let out_at = (column * fixed.heads + head{r}) * stride + chunk * (vectors * 2u + 1u) + 2u * vectors;
-        partial_out[out_at] = vec4<f32>(maximum{r}, sum{r}, 0.0, 0.0);
-    }
-#end
 }
 #else
 // (KV_CHUNK, ROWS) scores, then e_p; a position that a row does not see has 0

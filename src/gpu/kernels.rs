@@ -98,6 +98,8 @@ pub struct AttentionCut {
     pub alone: bool,
     /// Rows, each a column and a head, that one thread or workgroup computes at most.
     pub rows: u32,
+    /// Columns for which a thread that is alone loads keys and values once.
+    pub columns: u32,
     /// Positions whose keys, or together whose values, a thread loads at once.
     pub unroll: u32,
 }
@@ -106,13 +108,14 @@ impl AttentionCut {
     /// No barriers and nothing shared, since emulated threads wait for each other one by one; what is loaded serves the
     /// heads of a KV head, a query's elements eight positions. With 3 heads a KV head of 64 elements, 1 column after 4000
     /// tokens took llvmpipe 23 ms in 30 layers, a workgroup of 64 threads a chunk 83 ms.
-    pub const SOFTWARE: AttentionCut = AttentionCut { alone: true, rows: 4, unroll: 8 };
+    pub const SOFTWARE: AttentionCut = AttentionCut { alone: true, rows: 4, columns: 2, unroll: 8 };
     /// As many threads as there can be, and loads that do not wait for each other.
-    pub const HARDWARE: AttentionCut = AttentionCut { alone: false, rows: 8, unroll: 8 };
+    pub const HARDWARE: AttentionCut = AttentionCut { alone: false, rows: 8, columns: 1, unroll: 8 };
 
-    /// For KV heads that so many heads read: rows that there are not would be computed for nothing.
-    pub(super) fn of(self, per_kv: u32) -> AttentionCut {
-        if self.alone { AttentionCut { rows: self.rows.min(per_kv), ..self } } else { self }
+    /// For so many columns and KV heads that so many heads read: what there is not would be computed for nothing.
+    pub(super) fn of(self, columns: u32, per_kv: u32) -> AttentionCut {
+        let (rows, columns) = (self.rows.min(per_kv), self.columns.min(columns));
+        if self.alone { AttentionCut { rows, columns, ..self } } else { self }
     }
 }
 
@@ -330,7 +333,7 @@ impl KernelKey {
                 format!("{}{}", self.kernel().name(), with(quantised, " q8"))
             }
             KernelKey::Attention(cut, uniform) => {
-                let alone = with(cut.alone, " a thread");
+                let alone = if cut.alone { format!(" of {} columns a thread", cut.columns) } else { String::new() };
                 format!("attention (rows {}{alone}){}", cut.rows, with(uniform, " uniform"))
             }
             KernelKey::Sample(threads) => format!("sample (threads {threads})"),
@@ -367,9 +370,10 @@ impl KernelKey {
                     set("UNIFORM", (UNIFORM_WORDS / 4).to_string());
                 }
             }
-            KernelKey::Attention(AttentionCut { alone, rows, unroll }, uniform) => {
+            KernelKey::Attention(AttentionCut { alone, rows, columns, unroll }, uniform) => {
                 flags.extend(alone.then_some("ALONE"));
                 set("ROWS", rows.to_string());
+                set("COLUMNS", columns.to_string());
                 set("UNROLL", unroll.to_string());
                 if uniform {
                     set("UNIFORM", (UNIFORM_WORDS / 4).to_string());
@@ -398,7 +402,10 @@ impl KernelKey {
         ];
         for flag in [false, true] {
             keys.extend([KernelKey::RmsNorm(flag), KernelKey::AttentionCombine(flag)]);
-            keys.extend((1..=geometry.attention.rows).map(|n| KernelKey::Attention(geometry.attention.of(n), flag)));
+            for columns in 1..=geometry.attention.columns {
+                let of = |per_kv| KernelKey::Attention(geometry.attention.of(columns, per_kv), flag);
+                keys.extend((1..=geometry.attention.rows).map(of));
+            }
             keys.extend([KernelKey::Activation(true, flag), KernelKey::Activation(false, flag)]);
         }
         keys.extend(KernelKey::of_layouts(geometry, &Layout::ALL));

@@ -56,8 +56,8 @@ pub(super) enum Grid {
     ByColumns(u32),
     /// (chunks in use, KV heads, rows): KV heads, query heads of each, rows of a workgroup
     Chunks(u32, u32, u32),
-    /// A thread for each column, so many groups of heads and chunk in use, their workgroups folded over x and y
-    ChunkThreads(u32),
+    /// A thread for so many columns, each of so many groups of heads and each chunk in use, workgroups folded over x and y
+    ChunkThreads(u32, u32),
     /// Workgroups folded over x and y.
     Folded(u32),
 }
@@ -69,8 +69,8 @@ impl Grid {
             Grid::ColumnsBy(rows) => (columns, rows, 1),
             Grid::ByColumns(groups) => (groups, columns, 1),
             Grid::Chunks(kv_heads, per_kv, rows) => (chunks(params), kv_heads, (columns * per_kv).div_ceil(rows)),
-            Grid::ChunkThreads(groups) => {
-                folded((chunks(params) * groups * columns).div_ceil(kernels::ATTENTION_WORKGROUP))
+            Grid::ChunkThreads(together, groups) => {
+                folded((chunks(params) * groups * columns.div_ceil(together)).div_ceil(kernels::ATTENTION_WORKGROUP))
             }
             Grid::Folded(groups) => folded(groups),
         }
@@ -79,7 +79,7 @@ impl Grid {
     fn fits(self) -> bool {
         match self {
             Grid::ColumnsBy(n) | Grid::ByColumns(n) | Grid::Chunks(n, ..) => n <= MAX_WORKGROUPS,
-            Grid::Folded(n) | Grid::ChunkThreads(n) => n.div_ceil(MAX_WORKGROUPS) <= MAX_WORKGROUPS,
+            Grid::Folded(n) | Grid::ChunkThreads(_, n) => n.div_ceil(MAX_WORKGROUPS) <= MAX_WORKGROUPS,
         }
     }
 }
@@ -160,7 +160,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
             let heads = check(shape)?;
             let uniform = geometry.uniform && (cut.uniform)(*qkv, u64::from(bucket * heads * shape.head_dim));
             let per_kv = shape.heads / shape.kv_heads;
-            let attention = geometry.attention.of(per_kv);
+            let attention = geometry.attention.of(bucket, per_kv);
             let cache = [shape.kv_heads, shape.capacity, shape.head_dim / 2];
             Lowered {
                 key: KeyOf::One(KernelKey::Attention(attention, uniform)),
@@ -180,7 +180,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
                     ("scale", shape.scale.to_bits()),
                 ],
                 grid: match attention.alone {
-                    true => Grid::ChunkThreads(shape.kv_heads * per_kv.div_ceil(attention.rows)),
+                    true => Grid::ChunkThreads(attention.columns, shape.kv_heads * per_kv.div_ceil(attention.rows)),
                     false => Grid::Chunks(shape.kv_heads, per_kv, attention.rows),
                 },
                 columns: Columns::All,
