@@ -12,7 +12,8 @@
 // - of two products a multiplication (PAIRS), where weights have no sign and at most five bits: of (a | b << 16) * (d | c << 16)
 //   the upper half is a * c + b * d, over as many weights as keep the lower half, a * d, from overflowing. For c and d to have
 //   no sign, 128 is added to each and 128 times the sum of the weights taken off in the end;
-// - of floats, which hold integers up to 2^24.
+// - of floats, which hold integers up to 2^24; with MASKS a weight stays where it stands in its word, a power of two more,
+//   and meets as many powers less.
 
 #import params
 #import layouts
@@ -107,6 +108,9 @@ fn main(
 #repeat c COLS
         let at{c} = ({c}u * blocks + b) * 3u;
         let scale{c} = bitcast<vec2<f32>>(x[at{c} + 2u].xy);
+#ifdef MASKS
+        var over{c} = 0.0;
+#endif
 #repeat r ROWS
         var dot{r}_{c} = {ZERO};
 #end
@@ -160,12 +164,21 @@ fn main(
 #end
 #else
 #repeat r ROWS
+#ifdef MASKS
+                let w{r} = raised{h}_{w}(block{r});
+#else
                 let w{r} = vec4<f32>(unpack4xI8(bytes{h}_{w}(block{r})));
+#endif
 #end
 #repeat c COLS
+#ifdef MASKS
+                let v{c} = lowered{h}(x{c}[{w}]);
+                over{c} += excess{h}(v{c});
+#else
                 let v{c} = vec4<f32>(unpack4xI8(x{c}[{w}]));
+#endif
 #repeat r ROWS
-                dot{r}_{c} = fma(w{r}.x, v{c}.x, fma(w{r}.y, v{c}.y, fma(w{r}.z, v{c}.z, fma(w{r}.w, v{c}.w, dot{r}_{c}))));
+                dot{r}_{c} += dot(w{r}, v{c});
 #end
 #end
 #endif
@@ -173,11 +186,18 @@ fn main(
 #end
 #endif
 #ifdef TWO_SCALES
-#repeat r ROWS
 #repeat c COLS
+#repeat r ROWS
+#ifdef MASKS
+            sum{r}_{c} = fma(factors{h}(block{r}).x * scale{c}.x, dot{r}_{c} - over{c}, sum{r}_{c});
+#else
             sum{r}_{c} = fma(factors{h}(block{r}).x * scale{c}.x, f32(dot{r}_{c}), sum{r}_{c});
+#endif
             dot{r}_{c} -= dot{r}_{c};
 #end
+#ifdef MASKS
+            over{c} = 0.0;
+#endif
 #end
 #endif
         }
@@ -196,7 +216,11 @@ fn main(
 #ifdef PAIRS
         sum{r}_{c} = fma(f{r}.x * scale{c}.x, f32(i32(dot{r}_{c} - added{r})), sum{r}_{c});
 #else
+#ifdef MASKS
+        sum{r}_{c} = fma(f{r}.x * scale{c}.x, dot{r}_{c} - over{c}, sum{r}_{c});
+#else
         sum{r}_{c} = fma(f{r}.x * scale{c}.x, f32(dot{r}_{c}), sum{r}_{c});
+#endif
 #endif
 #end
 #end

@@ -465,16 +465,16 @@ fn every_matvec_layout_gives_a_column_the_same_bits_at_any_width() {
 #[test]
 fn where_a_matrix_lies_and_how_bytes_are_multiplied_changes_no_bit() {
     let buffers = Geometry { texture: false, uniform: false, ..Geometry::SOFTWARE };
-    let bits = |geometry: Geometry| {
+    let bits = |geometry: Geometry, layouts: &[Layout]| -> Vec<_> {
         let gpu = device::gpu_with(Some(Arithmetic::Q8), Some(geometry));
-        [Layout::Q4, Layout::Q8].map(|layout| same_bits_at_any_width(&gpu, &[layout]))
+        layouts.iter().map(|&layout| same_bits_at_any_width(&gpu, &[layout])).collect()
     };
-    let expected = bits(Geometry::SOFTWARE);
-    assert!(bits(buffers) == expected, "textures and uniforms against buffers");
-    assert!(
-        bits(Geometry { dot4: MAX_COLUMNS as u32, ..Geometry::SOFTWARE }) == expected,
-        "floats against dot4I8Packed"
-    );
+    let ways = [Layout::Q4, Layout::Q8, Layout::Q5, Layout::Q6K];
+    let expected = bits(Geometry::SOFTWARE, &ways);
+    assert!(bits(Geometry { masks: true, ..Geometry::SOFTWARE }, &ways) == expected, "shifts against masks");
+    assert!(bits(buffers, &ways[..2]) == expected[..2], "textures and uniforms against buffers");
+    let dot4 = Geometry { dot4: MAX_COLUMNS as u32, ..Geometry::SOFTWARE };
+    assert!(bits(dot4, &ways[..2]) == expected[..2], "floats against dot4I8Packed");
 }
 
 /// What real GPUs run: several threads a row and a tree of barriers.

@@ -18,14 +18,19 @@ const GROUP: u32 = 32u;
 // (rows/GROUP, cols/32, EIGHT) texels, each of rows EIGHT apart
 @group(0) @binding(3) var scales: texture_2d<u32>;
 
+// Column and line of a texel. Some software divides lane by lane, also by a constant.
+fn texel(i: u32) -> vec2<u32> {
+    return vec2<u32>(i & (TEXTURE_WIDTH - 1u), i >> countTrailingZeros(TEXTURE_WIDTH));
+}
+
 fn quants_at(i: u32) -> vec4<u32> {
-    return textureLoad(quants, vec2<u32>(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH), 0);
+    return textureLoad(quants, texel(i), 0);
 }
 
 // Words of four rows of which `row` is the first.
 fn scales_of_four(row: u32, b: u32, blocks: u32) -> vec4<u32> {
     let i = (row / GROUP * blocks + b) * EIGHT + row % EIGHT;
-    return textureLoad(scales, vec2<u32>(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH), 0);
+    return textureLoad(scales, texel(i), 0);
 }
 
 // Texel of a row's first block; the next block is GROUP * TEXELS on.
@@ -220,6 +225,56 @@ fn part{h}_{w}(b: Block) -> vec4<f32> {
     return f.x * vec4<f32>(unpack4xI8(bytes{h}_{w}(b))) + f.y;
 }
 #end
+#end
+#endif
+
+#ifdef MASKS
+// Weights and bytes parted without shifting a vector, which some software does lane by lane. `raised{h}_{w}(b)` gives four
+// weights where they stand in their word, as powers of two of what they are, `lowered{h}(word)` four signed bytes of a vector
+// as the inverse powers, and `excess{h}` what the products of both have too much: where a weight stands on top its sign comes
+// out of the conversion, elsewhere it has none.
+const BYTES = vec4<u32>(0xffu, 0xff00u, 0xff0000u, 0xff000000u);
+const LOWER0 = vec4<f32>(1.0, 0x1p-16, 0x1p-32, 0x1p-48);
+// Bytes of which the lower three are 128 more.
+const LESS0 = vec4<f32>(-128.0, -0x1p-1, -0x1p-9, 0.0);
+
+fn parted(word: u32, masks: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) & masks));
+}
+
+#ifdef NIBBLES
+const LOW = vec4<u32>(0xfu, 0xf00u, 0xf0000u, 0xf000000u);
+const HIGH = vec4<u32>(0xf0u, 0xf000u, 0xf00000u, 0xf0000000u);
+const LOWER1 = LOWER0 * 0x1p-4;
+const LESS1 = LESS0 * 0x1p-4;
+
+#repeat w 4
+fn raised0_{w}(b: Block) -> vec4<f32> { return parted(b.q[{w}], LOW); }
+fn raised1_{w}(b: Block) -> vec4<f32> { return parted(b.q[{w}] ^ 0x80000000u, HIGH); }
+#end
+fn excess0(v: vec4<f32>) -> f32 { return 0.0; }
+fn excess1(v: vec4<f32>) -> f32 { return v.w * -0x1p31; }
+#else
+const LOWER1 = LOWER0;
+const LESS1 = LESS0;
+
+#repeat h 2
+#ifdef OFFSET
+#repeat w 4
+fn raised{h}_{w}(b: Block) -> vec4<f32> { return parted(bytes{h}_{w}(b), BYTES); }
+#end
+fn excess{h}(v: vec4<f32>) -> f32 { return 0.0; }
+#else
+#repeat w 4
+fn raised{h}_{w}(b: Block) -> vec4<f32> { return parted(bytes{h}_{w}(b) ^ 0x808080u, BYTES); }
+#end
+fn excess{h}(v: vec4<f32>) -> f32 { return fma(v.x, 0x1p7, fma(v.y, 0x1p15, v.z * 0x1p23)); }
+#endif
+#end
+#endif
+
+#repeat h 2
+fn lowered{h}(word: u32) -> vec4<f32> { return fma(parted(word ^ 0x808080u, BYTES), LOWER{h}, LESS{h}); }
 #end
 #endif
 

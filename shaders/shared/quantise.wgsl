@@ -2,13 +2,10 @@
 // their scale and sum (plan::Vector::Q8). The kernel has `out`, of vec4<f32> or vec4<u32>.
 
 #ifdef QUANTISED
+// Whole numbers as signed bytes.
 fn bytes_of(v: vec4<f32>) -> u32 {
-    return pack4xI8(vec4<i32>(round(v)));
-}
-
-fn sum_of_bytes(words: vec4<u32>) -> i32 {
-    return dot4I8Packed(words.x, 0x01010101u) + dot4I8Packed(words.y, 0x01010101u)
-        + dot4I8Packed(words.z, 0x01010101u) + dot4I8Packed(words.w, 0x01010101u);
+    let b = (bitcast<vec4<u32>>(vec4<i32>(v)) & vec4<u32>(0xffu)) * vec4<u32>(1u, 0x100u, 0x10000u, 0x1000000u);
+    return (b.x | b.y) | (b.z | b.w);
 }
 
 fn put_block(block: u32, v: array<vec4<f32>, 8>) {
@@ -20,13 +17,12 @@ fn put_block(block: u32, v: array<vec4<f32>, 8>) {
     let inverse = select(0.0, 127.0 / largest, largest > 0.0);
     let scale = largest / 127.0;
 #repeat w 8
-    let b{w} = bytes_of(v[{w}] * inverse);
+    let q{w} = round(v[{w}] * inverse);
 #end
-    let first = vec4<u32>(b0, b1, b2, b3);
-    let second = vec4<u32>(b4, b5, b6, b7);
-    let sum = scale * f32(sum_of_bytes(first) + sum_of_bytes(second));
-    out[3u * block] = first;
-    out[3u * block + 1u] = second;
+    let four = ((q0 + q1) + (q2 + q3)) + ((q4 + q5) + (q6 + q7));
+    let sum = scale * ((four.x + four.y) + (four.z + four.w));
+    out[3u * block] = vec4<u32>(bytes_of(q0), bytes_of(q1), bytes_of(q2), bytes_of(q3));
+    out[3u * block + 1u] = vec4<u32>(bytes_of(q4), bytes_of(q5), bytes_of(q6), bytes_of(q7));
     out[3u * block + 2u] = vec4<u32>(bitcast<u32>(scale), bitcast<u32>(sum), 0u, 0u);
 }
 #endif

@@ -131,6 +131,8 @@ pub struct Geometry {
     /// Columns up to which products of bytes are made by `dot4I8Packed`; in wider passes they are made, with the same bits, of
     /// pairs or of floats ([`Products`]).
     pub dot4: u32,
+    /// Whether they are made of floats parted by masks there, without shifts, rather than as takes the fewest instructions.
+    pub masks: bool,
     /// Whether matrices lie in textures where their layout allows it; `workgroup` is then 8 and `rows` a multiple of 4.
     pub texture: bool,
     /// Whether vectors that fit are bound as uniforms.
@@ -154,6 +156,7 @@ impl Geometry {
         lanes: 1,
         rows: 8,
         dot4: 0,
+        masks: false,
         texture: true,
         uniform: true,
         sample_threads: 64,
@@ -165,6 +168,7 @@ impl Geometry {
         lanes: 32,
         rows: 2,
         dot4: MAX_COLUMNS as u32,
+        masks: false,
         texture: false,
         uniform: false,
         sample_threads: 256,
@@ -192,10 +196,11 @@ impl Geometry {
     /// In words, for reports and fingerprints.
     pub fn label(&self) -> String {
         let with = |flag: bool, what: &'static str| if flag { what } else { "" };
-        let Geometry { workgroup, lanes, rows, dot4, texture, uniform, .. } = *self;
+        let Geometry { workgroup, lanes, rows, dot4, masks, texture, uniform, .. } = *self;
         format!(
-            "{workgroup}-{lanes}-{rows}{}{}{}",
+            "{workgroup}-{lanes}-{rows}{}{}{}{}",
             if dot4 > 0 { format!(" dot4 to {dot4} columns") } else { String::new() },
+            with(masks, " masks"),
             with(texture, " texture"),
             with(uniform, " uniform")
         )
@@ -219,12 +224,15 @@ enum Products {
     Dot4,
     Pairs,
     Floats,
+    Masks,
 }
 
 impl Products {
-    /// What takes the fewest instructions where there is none for products of bytes.
-    const fn of(layout: Layout) -> Products {
+    /// For passes of so many columns. Without an instruction for products of bytes, what takes the fewest, unless masks do better.
+    const fn of(layout: Layout, geometry: Geometry, cols: u32) -> Products {
         match layout {
+            _ if geometry.dot4 >= cols => Products::Dot4,
+            _ if geometry.masks => Products::Masks,
             Layout::Q4 | Layout::Q4K | Layout::Q5 | Layout::Q5K => Products::Pairs,
             _ => Products::Floats,
         }
@@ -235,6 +243,7 @@ impl Products {
             Products::Dot4 => Some("DOT4"),
             Products::Pairs => Some("PAIRS"),
             Products::Floats => None,
+            Products::Masks => Some("MASKS"),
         }
     }
 
@@ -243,7 +252,7 @@ impl Products {
         match self {
             Products::Dot4 => "0",
             Products::Pairs => "0u",
-            Products::Floats => "0.0",
+            Products::Floats | Products::Masks => "0.0",
         }
     }
 }
@@ -322,7 +331,14 @@ impl KernelKey {
                 layout.name(),
                 g.lanes,
                 g.rows,
-                with(quantised, if g.dot4 >= cols { ", q8 dot4" } else { ", q8" }),
+                with(
+                    quantised,
+                    match Products::of(layout, g, cols) {
+                        Products::Dot4 => ", q8 dot4",
+                        Products::Masks => ", q8 masks",
+                        Products::Pairs | Products::Floats => ", q8",
+                    }
+                ),
                 with(texture, ", texture"),
                 with(uniform, ", uniform"),
             ),
@@ -356,7 +372,7 @@ impl KernelKey {
                 flags.extend(layout_flags(layout));
                 flags.extend(texture.then_some("TEXTURE"));
                 flags.extend(quantised.then_some("QUANTISED"));
-                let products = if geometry.dot4 >= cols { Products::Dot4 } else { Products::of(layout) };
+                let products = Products::of(layout, geometry, cols);
                 flags.extend(products.flag().filter(|_| quantised));
                 set("ZERO", products.zero().to_owned());
                 flags.extend((geometry.lanes > 1).then_some("REDUCE"));
@@ -439,6 +455,7 @@ fn layout_flags(layout: Layout) -> Vec<&'static str> {
     let mut flags = vec![layout.name()];
     flags.extend(layout.is_quantised().then_some("QUANTS"));
     flags.extend(matches!(layout, Layout::F16 | Layout::BF16).then_some("HALVES"));
+    flags.extend(matches!(layout, Layout::Q4 | Layout::Q4K).then_some("NIBBLES"));
     flags.extend((layout == Layout::Q6K).then_some("TWO_SCALES"));
     flags.extend(matches!(layout, Layout::Q5 | Layout::Q5K).then_some("FIVE_BITS"));
     flags.extend(matches!(layout, Layout::Q4 | Layout::Q5 | Layout::Q4K | Layout::Q5K).then_some("OFFSET"));

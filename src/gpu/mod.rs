@@ -193,7 +193,7 @@ impl GpuExecutor {
 
     /// What was decided for this device.
     pub fn kernel_choices(&self) -> Vec<KernelChoice> {
-        let Geometry { workgroup, lanes, rows, sample_threads, dot4, texture, uniform, attention } = self.geometry;
+        let Geometry { workgroup, lanes, rows, sample_threads, dot4, texture, uniform, attention, .. } = self.geometry;
         let adapter = if self.report.software { "software adapter" } else { "hardware adapter" };
         let mut choices = vec![
             KernelChoice {

@@ -142,9 +142,9 @@ impl GpuExecutor {
             let timing = Timing { class, rows, round_trip_ms };
             // The choice that matters most is made whatever it takes.
             if worth_it && products && (at == 0 || now < deadline) {
-                first.dot4 = self.tune_products(timing, favourite, &mut timed).await?;
+                first = self.tune_products(timing, favourite, &mut timed).await?;
             }
-            let others = Geometry { dot4: first.dot4, ..self.geometry }.alternatives();
+            let others = Geometry { dot4: first.dot4, masks: first.masks, ..self.geometry }.alternatives();
             let mut candidates = [first].into_iter().chain(others).filter(|_| worth_it);
             // With the time gone, what was best there is taken elsewhere: it stays so, since another cut may be other bits.
             while let Some(geometry) = candidates.next().filter(|_| now_ms() < until) {
@@ -193,7 +193,8 @@ impl GpuExecutor {
 
     fn is_candidate(&self, geometry: Geometry) -> bool {
         let dot4 = [0, NARROW, self.widest_dot4(), self.geometry.dot4];
-        dot4.into_iter().any(|dot4| Geometry { dot4, ..self.geometry }.alternatives().contains(&geometry))
+        let masks = geometry.masks && self.masks_are_candidates();
+        dot4.into_iter().any(|dot4| Geometry { dot4, masks, ..self.geometry }.alternatives().contains(&geometry))
     }
 
     /// What was measured or known, to be kept for the next load.
@@ -209,21 +210,33 @@ impl GpuExecutor {
         if self.geometry.lanes > 1 { MAX_COLUMNS as u32 } else { WIDTHS[1] as u32 }
     }
 
+    /// Hardware shifts as fast as it masks.
+    const fn masks_are_candidates(&self) -> bool {
+        self.geometry.lanes == 1
+    }
+
     /// How bytes are multiplied: up to which width by `dot4I8Packed`, which is fast for one column in software that knows it
-    /// and slow for many. The bits are the same, so that widths may differ. What was timed is added to `timed`.
+    /// and slow for many, and how where not. The bits are the same, so that widths may differ. What was timed is added to
+    /// `timed`.
     async fn tune_products(
         &self,
         timing: Timing,
         geometry: Geometry,
         timed: &mut Vec<(Geometry, [f64; WIDTHS.len()])>,
-    ) -> Result<u32> {
-        let of = |dot4: u32| Geometry { dot4, ..geometry };
+    ) -> Result<Geometry> {
         let wide = self.widest_dot4();
-        let floats = self.time_geometry(timing, of(0)).await?;
+        let plain = [false, true].into_iter().filter(|&masks| !masks || self.masks_are_candidates());
+        for masks in plain {
+            let geometry = Geometry { dot4: 0, masks, ..geometry };
+            timed.push((geometry, self.time_geometry(timing, geometry).await?));
+        }
+        let without = best(timed).unwrap_or(geometry);
+        let of = |dot4: u32| Geometry { dot4, ..without };
         let bytes = self.time_geometry(timing, of(wide)).await?;
-        let narrow = [bytes[0], floats[1]];
-        timed.extend([(of(0), floats), (of(wide), bytes), (of(NARROW), narrow)]);
-        Ok(best(timed).unwrap_or(geometry).dot4)
+        let wide_without =
+            timed.iter().find(|(geometry, _)| *geometry == without).map_or(f64::INFINITY, |(_, ms)| ms[1]);
+        timed.extend([(of(wide), bytes), (of(NARROW), [bytes[0], wide_without])]);
+        Ok(best(timed).unwrap_or(without))
     }
 
     /// What a candidate takes; for ever where the driver refuses it.
