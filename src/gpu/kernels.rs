@@ -228,7 +228,7 @@ enum Products {
 }
 
 impl Products {
-    /// For passes of so many columns. Without an instruction for products of bytes, what takes the fewest, unless masks do better.
+    /// For passes of so many columns: without an instruction for it what takes the fewest, unless masks do better.
     const fn of(layout: Layout, geometry: Geometry, cols: u32) -> Products {
         match layout {
             _ if geometry.dot4 >= cols => Products::Dot4,
