@@ -110,11 +110,13 @@ fn main(
     let last_head = (kv_head + 1u) * per_kv - 1u;
     let q_stride = (fixed.heads + 2u * fixed.kv_heads) * vectors * 2u;
     let stride = fixed.chunks * (vectors * 2u + 1u);
+#repeat r ROWS
+    let head{r} = min(kv_head * per_kv + tile * ROWS + {r}u, last_head);
+#end
 #repeat c COLUMNS
 #repeat r ROWS
-    let head{c}_{r} = min(kv_head * per_kv + tile * ROWS + {r}u, last_head);
-    let q_at{c}_{r} = column{c} * q_stride + head{c}_{r} * vectors * 2u;
-    let out_at{c}_{r} = (column{c} * fixed.heads + head{c}_{r}) * stride + chunk * (vectors * 2u + 1u);
+    let q_at{c}_{r} = column{c} * q_stride + head{r} * vectors * 2u;
+    let out_at{c}_{r} = (column{c} * fixed.heads + head{r}) * stride + chunk * (vectors * 2u + 1u);
     // Scores, then e_p; a position that is not seen has 0.
     var weights{c}_{r}: array<f32, KV_CHUNK>;
 #end
@@ -126,6 +128,7 @@ fn main(
         let end = select(max(start, seen_by(column, fixed.window).end), shared_end, together);
         let count = min(end - start, KV_CHUNK);
 #repeat c COLUMNS
+        let counts{c} = (together || turn == {c}u) && first + {c}u < params.live_cols;
 #repeat r ROWS
         var maximum{c}_{r} = LOWEST;
         var sum{c}_{r} = 0.0;
@@ -216,7 +219,7 @@ fn main(
 #end
             }
 #repeat c COLUMNS
-            if (together || turn == {c}u) && first + {c}u < params.live_cols {
+            if counts{c} {
 #repeat r ROWS
                 if tile * ROWS + {r}u < per_kv {
 #repeat w 2
@@ -229,7 +232,7 @@ fn main(
 #end
         }
 #repeat c COLUMNS
-        if (together || turn == {c}u) && first + {c}u < params.live_cols {
+        if counts{c} {
 #repeat r ROWS
             if tile * ROWS + {r}u < per_kv {
                 partial_out[out_at{c}_{r} + 2u * vectors] = vec4<f32>(maximum{c}_{r}, sum{c}_{r}, 0.0, 0.0);

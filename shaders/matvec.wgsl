@@ -108,9 +108,6 @@ fn main(
 #repeat c COLS
         let at{c} = ({c}u * blocks + b) * 3u;
         let scale{c} = bitcast<vec2<f32>>(x[at{c} + 2u].xy);
-#ifdef MASKS
-        var over{c} = 0.0;
-#endif
 #repeat r ROWS
         var dot{r}_{c} = {ZERO};
 #end
@@ -152,6 +149,9 @@ fn main(
 #else
 #repeat c COLS
             let x{c} = x[at{c} + {h}u];
+#ifdef MASKS
+            var over{c} = 0.0;
+#endif
 #end
 #repeat w 4
             {
@@ -185,19 +185,19 @@ fn main(
             }
 #end
 #endif
-#ifdef TWO_SCALES
+#ifdef MASKS
 #repeat c COLS
 #repeat r ROWS
-#ifdef MASKS
-            sum{r}_{c} = fma(factors{h}(block{r}).x * scale{c}.x, dot{r}_{c} - over{c}, sum{r}_{c});
-#else
-            sum{r}_{c} = fma(factors{h}(block{r}).x * scale{c}.x, f32(dot{r}_{c}), sum{r}_{c});
+            dot{r}_{c} -= over{c};
+#end
+#end
 #endif
+#ifdef TWO_SCALES
+#repeat r ROWS
+#repeat c COLS
+            sum{r}_{c} = fma(factors{h}(block{r}).x * scale{c}.x, f32(dot{r}_{c}), sum{r}_{c});
             dot{r}_{c} -= dot{r}_{c};
 #end
-#ifdef MASKS
-            over{c} = 0.0;
-#endif
 #end
 #endif
         }
@@ -216,11 +216,7 @@ fn main(
 #ifdef PAIRS
         sum{r}_{c} = fma(f{r}.x * scale{c}.x, f32(i32(dot{r}_{c} - added{r})), sum{r}_{c});
 #else
-#ifdef MASKS
-        sum{r}_{c} = fma(f{r}.x * scale{c}.x, dot{r}_{c} - over{c}, sum{r}_{c});
-#else
         sum{r}_{c} = fma(f{r}.x * scale{c}.x, f32(dot{r}_{c}), sum{r}_{c});
-#endif
 #endif
 #end
 #end

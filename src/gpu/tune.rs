@@ -89,6 +89,9 @@ pub struct KnownCuts {
     cuts: Vec<(ShapeClass, Geometry)>,
 }
 
+/// A candidate and milliseconds of a call with each of [`WIDTHS`].
+type Timed = (Geometry, [f64; WIDTHS.len()]);
+
 /// What is timed.
 #[derive(Clone, Copy)]
 struct Timing {
@@ -99,13 +102,9 @@ struct Timing {
 }
 
 /// The candidate whose times have the smallest product; of those that are nearly as good, the first.
-fn best(timed: &[(Geometry, [f64; WIDTHS.len()])]) -> Option<Geometry> {
-    let cost = |ms: &[f64; WIDTHS.len()]| ms.iter().product::<f64>();
-    let better = |best: (Geometry, f64), (geometry, ms): &(Geometry, [f64; WIDTHS.len()])| {
-        if cost(ms) < GAIN * best.1 { (*geometry, cost(ms)) } else { best }
-    };
-    let first = timed.first()?;
-    Some(timed.iter().fold((first.0, cost(&first.1)), better).0)
+fn best(timed: &[Timed]) -> Option<Timed> {
+    let cost = |(_, ms): &Timed| ms.iter().product::<f64>();
+    timed.iter().copied().reduce(|best, next| if cost(&next) < GAIN * cost(&best) { next } else { best })
 }
 
 impl GpuExecutor {
@@ -152,7 +151,7 @@ impl GpuExecutor {
                     timed.push((geometry, self.time_geometry(timing, geometry).await?));
                 }
             }
-            let chosen = best(&timed).unwrap_or(first);
+            let chosen = best(&timed).map_or(first, |(chosen, _)| chosen);
             if at == 0 {
                 favourite = chosen;
             }
@@ -218,25 +217,21 @@ impl GpuExecutor {
     /// How bytes are multiplied: up to which width by `dot4I8Packed`, which is fast for one column in software that knows it
     /// and slow for many, and how where not. The bits are the same, so that widths may differ. What was timed is added to
     /// `timed`.
-    async fn tune_products(
-        &self,
-        timing: Timing,
-        geometry: Geometry,
-        timed: &mut Vec<(Geometry, [f64; WIDTHS.len()])>,
-    ) -> Result<Geometry> {
-        let wide = self.widest_dot4();
-        let plain = [false, true].into_iter().filter(|&masks| !masks || self.masks_are_candidates());
-        for masks in plain {
-            let geometry = Geometry { dot4: 0, masks, ..geometry };
-            timed.push((geometry, self.time_geometry(timing, geometry).await?));
+    async fn tune_products(&self, timing: Timing, geometry: Geometry, timed: &mut Vec<Timed>) -> Result<Geometry> {
+        let plain = Geometry { dot4: 0, masks: false, ..geometry };
+        let mut without = (plain, self.time_geometry(timing, plain).await?);
+        timed.push(without);
+        if self.masks_are_candidates() {
+            let masks = Geometry { masks: true, ..plain };
+            timed.push((masks, self.time_geometry(timing, masks).await?));
+            without = best(timed).unwrap_or(without);
         }
-        let without = best(timed).unwrap_or(geometry);
+        let (without, [_, wide_ms]) = without;
         let of = |dot4: u32| Geometry { dot4, ..without };
-        let bytes = self.time_geometry(timing, of(wide)).await?;
-        let wide_without =
-            timed.iter().find(|(geometry, _)| *geometry == without).map_or(f64::INFINITY, |(_, ms)| ms[1]);
-        timed.extend([(of(wide), bytes), (of(NARROW), [bytes[0], wide_without])]);
-        Ok(best(timed).unwrap_or(without))
+        let wide = of(self.widest_dot4());
+        let bytes = self.time_geometry(timing, wide).await?;
+        timed.extend([(wide, bytes), (of(NARROW), [bytes[0], wide_ms])]);
+        Ok(best(timed).map_or(without, |(chosen, _)| chosen))
     }
 
     /// What a candidate takes; for ever where the driver refuses it.
