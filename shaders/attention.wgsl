@@ -52,18 +52,39 @@ fn sees(seen: Seen, start: u32, end: u32) -> bool {
     return max(seen.start, start) < min(seen.hole, end) || max(seen.resume, start) < min(seen.end, end);
 }
 
+#ifdef ALONE
+// What queries, scores and weights are multiplied with, since `halves` are too small by 2^112: in parts, so that no query
+// that is likely overflows.
+const QUERY: f32 = 0x1p96;
+const SCORE: f32 = 0x1p16;
+const WEIGHT: f32 = 0x1p112;
+
+// The two halves of a word times 2^-112: their exponents as those of floats. Some software takes long for unpack2x16float,
+// and shifts lane by lane where it multiplies and converts four at once. A half below 2^-14 is then a subnormal float, for
+// which software may take 0.
+fn halves(word: u32) -> vec2<f32> {
+    let low = ((word & 0x7fffu) * 0x2000u) | ((word & 0x8000u) * 0x10000u);
+    let high = bitcast<u32>(i32(f32(bitcast<i32>(word & 0x7fff0000u)) * 0.125)) | (word & 0x80000000u);
+    return vec2<f32>(bitcast<f32>(low), bitcast<f32>(high));
+}
+#else
+fn halves(word: u32) -> vec2<f32> {
+    return unpack2x16float(word);
+}
+#endif
+
 // Eight elements of a query times those of a key, added to a score in their order.
 fn score_of(a: vec4<f32>, b: vec4<f32>, key: vec4<u32>, sum: f32) -> f32 {
-    let x = unpack2x16float(key.x);
-    let y = unpack2x16float(key.y);
-    let z = unpack2x16float(key.z);
-    let t = unpack2x16float(key.w);
+    let x = halves(key.x);
+    let y = halves(key.y);
+    let z = halves(key.z);
+    let t = halves(key.w);
     let half = fma(a.w, y.y, fma(a.z, y.x, fma(a.y, x.y, fma(a.x, x.x, sum))));
     return fma(b.w, t.y, fma(b.z, t.x, fma(b.y, z.y, fma(b.x, z.x, half))));
 }
 
 fn value_pair(weight: f32, word: u32, sum: vec2<f32>) -> vec2<f32> {
-    return fma(vec2<f32>(weight), unpack2x16float(word), sum);
+    return fma(vec2<f32>(weight), halves(word), sum);
 }
 
 #ifdef ALONE
@@ -148,8 +169,8 @@ fn main(
             for (var v = 0u; v < vectors; v++) {
 #repeat c COLUMNS
 #repeat r ROWS
-                let a{c}_{r} = qkv[q_at{c}_{r} + 2u * v];
-                let b{c}_{r} = qkv[q_at{c}_{r} + 2u * v + 1u];
+                let a{c}_{r} = qkv[q_at{c}_{r} + 2u * v] * QUERY;
+                let b{c}_{r} = qkv[q_at{c}_{r} + 2u * v + 1u] * QUERY;
 #end
 #end
 #repeat u UNROLL
@@ -166,7 +187,7 @@ fn main(
             {
                 let visible = seen_at(start + j + {u}u, seen{c});
 #repeat r ROWS
-                let seen_score{r} = select(LOWEST, score{c}_{r}_{u} * fixed.scale, visible);
+                let seen_score{r} = select(LOWEST, score{c}_{r}_{u} * (fixed.scale * SCORE), visible);
                 weights{c}_{r}[j + {u}u] = seen_score{r};
                 maximum{c}_{r} = max(maximum{c}_{r}, seen_score{r});
 #end
@@ -207,7 +228,7 @@ fn main(
 #end
 #repeat c COLUMNS
 #repeat r ROWS
-                    let weight{c}_{r} = weights{c}_{r}[j + {u}u];
+                    let weight{c}_{r} = weights{c}_{r}[j + {u}u] * WEIGHT;
 #repeat w 2
 #repeat p 4
                     sum{c}_{r}_{w}_{p} = value_pair(weight{c}_{r}, value{w}[{p}], sum{c}_{r}_{w}_{p});

@@ -1,6 +1,8 @@
 // out[c][h*head_dim + i] = sum_j exp(m_j - m) values_j[i] / sum_j exp(m_j - m) sum_j,  m = max_j m_j, over chunks j
 //
-// Grid: x = head, y = column; a thread merges four elements. Order of summation: chunks ascending, those that attention.wgsl filled.
+// Grid: x = head, y = column; a thread merges four elements. With ALONE, where a barrier costs more than what it parts, a
+// thread merges a block of 32 that it quantises: x over blocks, WORKGROUP a workgroup, y = column.
+// Order of summation: chunks ascending, those that attention.wgsl filled.
 
 #import params
 #import seen
@@ -26,9 +28,11 @@ struct Fixed {
 #ifdef QUANTISED
 // (columns, heads * head_dim/32, 3)
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<u32>>;
-
+#ifdef ALONE
+#else
 // (head_dim/4)
 var<workgroup> merged: array<vec4<f32>, MAX_HEAD_DIM / 4u>;
+#endif
 #else
 // (columns, heads * head_dim/4)
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
@@ -36,7 +40,17 @@ var<workgroup> merged: array<vec4<f32>, MAX_HEAD_DIM / 4u>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let row = group.y * fixed.heads + group.x;
+#ifdef ALONE
+    let blocks = fixed.head_dim / 32u;
+    let item = group.x * WORKGROUP + thread;
+    let head = item / blocks;
+    if head >= fixed.heads {
+        return;
+    }
+#else
+    let head = group.x;
+#endif
+    let row = group.y * fixed.heads + head;
     let seen = seen_by(group.y, fixed.window);
     // Chunks first to hole - 1 and resume to last - 1.
     let first = seen.start / KV_CHUNK;
@@ -60,6 +74,27 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         maximum = max(maximum, maximum{u});
 #end
     }
+#ifdef ALONE
+    let block = item % blocks;
+    var v: array<vec4<f32>, 8>;
+#repeat w 8
+    v[{w}] = vec4<f32>(0.0);
+#end
+    var sum = 0.0;
+    for (var n = 0u; n < chunks; n++) {
+        let at = row_at + select(resume + n - before, first + n, n < before) * (vectors + 1u);
+        let whole = partials[at + vectors].xy;
+        let factor = exp(whole.x - maximum);
+#repeat w 8
+        v[{w}] = fma(vec4<f32>(factor), partials[at + block * 8u + {w}u], v[{w}]);
+#end
+        sum = fma(factor, whole.y, sum);
+    }
+#repeat w 8
+    v[{w}] /= sum;
+#end
+    put_block(row * blocks + block, v);
+#else
     for (var i = thread; i < vectors; i += WORKGROUP) {
         var value = vec4<f32>(0.0);
         var sum = 0.0;
@@ -92,5 +127,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
         put_block(row * blocks + thread, v);
     }
+#endif
 #endif
 }

@@ -31,6 +31,10 @@ struct Fixed {
 
 var<workgroup> sums: array<f32, WORKGROUP>;
 
+fn four_at(i: u32) -> vec4<f32> {
+    return vec4<f32>(sums[4u * i], sums[4u * i + 1u], sums[4u * i + 2u], sums[4u * i + 3u]);
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let from_column = group.x + select(0u, params.logit_first, fixed.logits != 0u);
@@ -45,13 +49,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     sums[thread] = (four.x + four.z) + (four.y + four.w);
     workgroupBarrier();
-    for (var stride = WORKGROUP / 2u; stride > 0u; stride /= 2u) {
-        if thread < stride {
-            sums[thread] += sums[thread + stride];
-        }
-        workgroupBarrier();
-    }
-    let factor = 1.0 / sqrt(sums[0] / f32(fixed.width) + fixed.eps);
+    // The tree, by each thread in registers: where threads are emulated a barrier costs more than all of its sums.
+#repeat q 4
+    let s{q} = four_at({q}u) + four_at({q}u + 4u);
+#end
+    let quarter = (s0 + s2) + (s1 + s3);
+    let sum = (quarter.x + quarter.z) + (quarter.y + quarter.w);
+    let factor = 1.0 / sqrt(sum / f32(fixed.width) + fixed.eps);
     for (var b = thread; b < blocks; b += WORKGROUP) {
         let at = (from_column * blocks + b) * 8u;
         var v: array<vec4<f32>, 8>;

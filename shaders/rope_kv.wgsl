@@ -1,4 +1,4 @@
-// Per column and head: optional norm of query and key heads, rotation of both by the position p of the column,
+// Per column and head: with NORM a norm of query and key heads, rotation of both by the position p of the column,
 //   (a, b) -> (a cos - b sin, a sin + b cos)  for each pair,
 // then queries back into qkv, keys and values as packed halves into the cache at the slot of its node.
 //
@@ -16,7 +16,6 @@ struct Fixed {
     capacity: u32,
     // 1: elements i and i + head_dim/2 rotate together; 0: 2i and 2i + 1
     halves: u32,
-    norm: u32,
     eps: f32,
 }
 
@@ -29,10 +28,12 @@ struct Fixed {
 @group(0) @binding(4) var<storage, read_write> v_cache: array<u32>;
 // (capacity, head_dim/2) cosine, sine
 @group(0) @binding(5) var<storage, read> rope: array<vec2<f32>>;
-// (2, head_dim/2) norm weights of queries, keys; anything where there is no norm
+#ifdef NORM
+// (2, head_dim/2) norm weights of queries, keys
 @group(0) @binding(6) var<storage, read> qk_norm: array<vec2<f32>>;
 
 var<workgroup> sums: array<f32, WORKGROUP>;
+#endif
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -51,26 +52,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     let is_key = head >= fixed.heads;
-    var factor = 1.0;
-    if fixed.norm != 0u {
-        var sum = 0.0;
-        for (var i = thread; i < pairs; i += WORKGROUP) {
-            let v = qkv[at + i];
-            sum = fma(v.y, v.y, fma(v.x, v.x, sum));
-        }
-        sums[thread] = sum;
-        workgroupBarrier();
-        for (var stride = WORKGROUP / 2u; stride > 0u; stride /= 2u) {
-            if thread < stride {
-                sums[thread] += sums[thread + stride];
-            }
-            workgroupBarrier();
-        }
-        factor = 1.0 / sqrt(sums[0] / f32(fixed.head_dim) + fixed.eps);
+#ifdef NORM
+    var sum = 0.0;
+    for (var i = thread; i < pairs; i += WORKGROUP) {
+        let v = qkv[at + i];
+        sum = fma(v.y, v.y, fma(v.x, v.x, sum));
     }
+    sums[thread] = sum;
+    workgroupBarrier();
+    for (var stride = WORKGROUP / 2u; stride > 0u; stride /= 2u) {
+        if thread < stride {
+            sums[thread] += sums[thread + stride];
+        }
+        workgroupBarrier();
+    }
+    let factor = 1.0 / sqrt(sums[0] / f32(fixed.head_dim) + fixed.eps);
+    let weight_at = select(0u, pairs, is_key);
+#endif
 
     let turn_at = position_of(column) * pairs;
-    let weight_at = select(0u, pairs, is_key);
     let cache_at = ((head - fixed.heads) * fixed.capacity + slot) * pairs;
     let halves = fixed.halves != 0u;
     // Words of two elements: i and i + pairs/2 hold two pairs across, or two neighbours hold one each.
@@ -79,10 +79,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let second = select(2u * i + 1u, i + pairs / 2u, halves);
         var a = qkv[at + first];
         var b = qkv[at + second];
-        if fixed.norm != 0u {
-            a *= factor * qk_norm[weight_at + first];
-            b *= factor * qk_norm[weight_at + second];
-        }
+#ifdef NORM
+        a *= factor * qk_norm[weight_at + first];
+        b *= factor * qk_norm[weight_at + second];
+#endif
         let turn0 = rope[turn_at + 2u * i];
         let turn1 = rope[turn_at + 2u * i + 1u];
         // Pairs (a.x, b.x) and (a.y, b.y), or (a.x, a.y) and (b.x, b.y).

@@ -65,6 +65,8 @@ pub(super) const ACTIVATION_WORKGROUP: u32 = u32_after(Kernel::Activation.source
 pub(super) const COMPACT_WORKGROUP: u32 = u32_after(Kernel::Compact.source(), "const WORKGROUP: u32 = ");
 /// Largest head that the attention kernels have room for.
 pub(super) const MAX_HEAD_DIM: u32 = u32_after(Kernel::AttentionCombine.source(), "const MAX_HEAD_DIM: u32 = ");
+/// Threads of a workgroup of `attention_combine`, each a block of 32 elements where they work alone.
+pub(super) const COMBINE_WORKGROUP: u32 = u32_after(Kernel::AttentionCombine.source(), "const WORKGROUP: u32 = ");
 const LAYOUTS: &str = include_str!("../../shaders/shared/layouts.wgsl");
 /// Texels of a line of the textures that matrices lie in.
 pub(super) const TEXTURE_WIDTH: u32 = u32_after(LAYOUTS, "const TEXTURE_WIDTH: u32 = ");
@@ -91,7 +93,7 @@ const _: () = {
     assert!(candidates * Geometry::SOFTWARE.sample_threads >= recent, "sample.wgsl keeps recent tokens in its scratch");
 };
 
-/// How `attention` is cut. The bits are the same for all.
+/// How `attention` is cut. The bits are the same for all, but that a thread that is alone may take 0 for halves below 2^-14.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct AttentionCut {
     /// Whether a thread computes a chunk on its own, or with the others of a workgroup.
@@ -283,12 +285,12 @@ pub enum KernelKey {
     RmsNorm(bool),
     /// See there.
     Matvec(MatvecKey),
-    /// One text.
-    RopeKv,
+    /// Whether there is a norm.
+    RopeKv(bool),
     /// How it is cut, and whether queries are bound as a uniform.
     Attention(AttentionCut, bool),
-    /// Whether it quantises.
-    AttentionCombine(bool),
+    /// Whether it quantises, and whether threads then work alone.
+    AttentionCombine(bool, bool),
     /// `true` for SiLU, `false` for GELU; whether it quantises.
     Activation(bool, bool),
     /// By the threads that share a row.
@@ -305,15 +307,20 @@ impl KernelKey {
         KernelKey::Activation(matches!(gate, Gate::Silu), quantised)
     }
 
+    /// Key of an `attention_combine`.
+    pub const fn attention_combine(quantised: bool, geometry: Geometry) -> KernelKey {
+        KernelKey::AttentionCombine(quantised, quantised && geometry.attention.alone)
+    }
+
     /// The file.
     pub const fn kernel(self) -> Kernel {
         match self {
             KernelKey::Embed(..) => Kernel::Embed,
             KernelKey::RmsNorm(_) => Kernel::RmsNorm,
             KernelKey::Matvec(_) => Kernel::Matvec,
-            KernelKey::RopeKv => Kernel::RopeKv,
+            KernelKey::RopeKv(_) => Kernel::RopeKv,
             KernelKey::Attention(..) => Kernel::Attention,
-            KernelKey::AttentionCombine(_) => Kernel::AttentionCombine,
+            KernelKey::AttentionCombine(..) => Kernel::AttentionCombine,
             KernelKey::Activation(..) => Kernel::Activation,
             KernelKey::Sample(_) => Kernel::Sample,
             KernelKey::RowStats(_) => Kernel::RowStats,
@@ -345,16 +352,18 @@ impl KernelKey {
             KernelKey::Activation(silu, quantised) => {
                 format!("activation {}{}", if silu { "SILU" } else { "GELU_TANH" }, with(quantised, " q8"))
             }
-            KernelKey::RmsNorm(quantised) | KernelKey::AttentionCombine(quantised) => {
-                format!("{}{}", self.kernel().name(), with(quantised, " q8"))
+            KernelKey::RmsNorm(quantised) => format!("rms_norm{}", with(quantised, " q8")),
+            KernelKey::AttentionCombine(quantised, alone) => {
+                format!("attention_combine{}{}", with(quantised, " q8"), with(alone, " alone"))
             }
+            KernelKey::RopeKv(norm) => format!("rope_kv{}", with(norm, " norm")),
             KernelKey::Attention(cut, uniform) => {
                 let alone = if cut.alone { format!(" of {} columns a thread", cut.columns) } else { String::new() };
                 format!("attention (rows {}{alone}){}", cut.rows, with(uniform, " uniform"))
             }
             KernelKey::Sample(threads) => format!("sample (threads {threads})"),
             KernelKey::RowStats(threads) => format!("row_stats (threads {threads})"),
-            KernelKey::RopeKv | KernelKey::Compact => self.kernel().name().to_owned(),
+            KernelKey::Compact => self.kernel().name().to_owned(),
         }
     }
 
@@ -401,8 +410,12 @@ impl KernelKey {
                 flags.push(if quantised { "QUANTISED" } else { "FLOATS" });
             }
             KernelKey::RmsNorm(quantised) => flags.push(if quantised { "QUANTISED" } else { "FLOATS" }),
-            KernelKey::AttentionCombine(quantised) => flags.extend(quantised.then_some("QUANTISED")),
-            KernelKey::RopeKv | KernelKey::Compact => {}
+            KernelKey::AttentionCombine(quantised, alone) => {
+                flags.extend(quantised.then_some("QUANTISED"));
+                flags.extend(alone.then_some("ALONE"));
+            }
+            KernelKey::RopeKv(norm) => flags.extend(norm.then_some("NORM")),
+            KernelKey::Compact => {}
         }
         defines.extend(flags.into_iter().map(|flag| (flag, "1".to_owned())));
         preprocess(self.kernel().source(), &defines).map_err(|reason| format!("{}: {reason}", self.label()))
@@ -411,13 +424,13 @@ impl KernelKey {
     /// Every permutation that a device of this geometry can be asked for.
     pub fn all(geometry: Geometry) -> Vec<KernelKey> {
         let mut keys = vec![
-            KernelKey::RopeKv,
             KernelKey::Sample(geometry.sample_threads),
             KernelKey::RowStats(geometry.sample_threads),
             KernelKey::Compact,
         ];
         for flag in [false, true] {
-            keys.extend([KernelKey::RmsNorm(flag), KernelKey::AttentionCombine(flag)]);
+            keys.extend([KernelKey::RopeKv(flag), KernelKey::RmsNorm(flag)]);
+            keys.push(KernelKey::attention_combine(flag, geometry));
             for columns in 1..=geometry.attention.columns {
                 let of = |per_kv| KernelKey::Attention(geometry.attention.of(columns, per_kv), flag);
                 keys.extend((1..=geometry.attention.rows).map(of));

@@ -128,27 +128,22 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
         Step::RopeKv { qkv, k_cache, v_cache, rope, qk_norm, shape, pairs, eps } => {
             let heads = check(shape)?;
             let cache = [shape.kv_heads, shape.capacity, shape.head_dim / 2];
-            let norm = match qk_norm {
-                Some(weights) => Use::of("qk_norm", *weights, &[2, shape.head_dim]),
-                // Not read; a binding must hold something.
-                None => Use::of("rope", *rope, &[1]),
-            };
+            let mut uses = vec![
+                Use::of("qkv", *qkv, &[bucket, heads, shape.head_dim]),
+                Use::of("k_cache", *k_cache, &cache),
+                Use::of("v_cache", *v_cache, &cache),
+                Use::of("rope", *rope, &[shape.capacity, shape.head_dim]),
+            ];
+            uses.extend(qk_norm.map(|weights| Use::of("qk_norm", weights, &[2, shape.head_dim])));
             Lowered {
-                key: KeyOf::One(KernelKey::RopeKv),
-                uses: vec![
-                    Use::of("qkv", *qkv, &[bucket, heads, shape.head_dim]),
-                    Use::of("k_cache", *k_cache, &cache),
-                    Use::of("v_cache", *v_cache, &cache),
-                    Use::of("rope", *rope, &[shape.capacity, shape.head_dim]),
-                    norm,
-                ],
+                key: KeyOf::One(KernelKey::RopeKv(qk_norm.is_some())),
+                uses,
                 fixed: vec![
                     ("heads", shape.heads),
                     ("kv_heads", shape.kv_heads),
                     ("head_dim", shape.head_dim),
                     ("capacity", shape.capacity),
                     ("halves", (*pairs == RopePairs::Halves).into()),
-                    ("norm", qk_norm.is_some().into()),
                     ("eps", eps.to_bits()),
                 ],
                 grid: Grid::ColumnsBy(heads),
@@ -192,8 +187,10 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
             if matches!(out, Vector::Q8(_)) {
                 whole_blocks(shape.head_dim)?;
             }
+            let key = KernelKey::attention_combine(quantises(*out, false)?, geometry);
+            let blocks = shape.heads * shape.head_dim / BLOCK as u32;
             Lowered {
-                key: KeyOf::One(KernelKey::AttentionCombine(quantises(*out, false)?)),
+                key: KeyOf::One(key),
                 uses: vec![
                     Use::of("partial", *partial, &[bucket, shape.heads, shape.chunks(), shape.head_dim + 4]),
                     Use::vector("out", *out, bucket, shape.heads * shape.head_dim),
@@ -204,7 +201,10 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
                     ("chunks", shape.chunks()),
                     ("window", shape.window),
                 ],
-                grid: Grid::ByColumns(shape.heads),
+                grid: Grid::ByColumns(match key {
+                    KernelKey::AttentionCombine(_, true) => blocks.div_ceil(kernels::COMBINE_WORKGROUP),
+                    _ => shape.heads,
+                }),
                 columns: Columns::All,
                 positions: shape.capacity.into(),
             }
