@@ -138,7 +138,7 @@ fn main(
 #repeat r ROWS
     let q_at{c}_{r} = column{c} * q_stride + head{r} * vectors * 2u;
     let out_at{c}_{r} = (column{c} * fixed.heads + head{r}) * stride + chunk * (vectors * 2u + 1u);
-    // Scores, then e_p; a position that is not seen has 0.
+    // Scores, then e_p times WEIGHT; a position that is not seen has 0.
     var weights{c}_{r}: array<f32, KV_CHUNK>;
 #end
 #end
@@ -202,7 +202,7 @@ fn main(
             {
                 let score = weights{c}_{r}[j + {u}u];
                 let e = select(0.0, exp(score - maximum{c}_{r}), score > LOWEST);
-                weights{c}_{r}[j + {u}u] = e;
+                weights{c}_{r}[j + {u}u] = e * WEIGHT;
                 sum{c}_{r} += e;
             }
 #end
@@ -228,7 +228,7 @@ fn main(
 #end
 #repeat c COLUMNS
 #repeat r ROWS
-                    let weight{c}_{r} = weights{c}_{r}[j + {u}u] * WEIGHT;
+                    let weight{c}_{r} = weights{c}_{r}[j + {u}u];
 #repeat w 2
 #repeat p 4
                     sum{c}_{r}_{w}_{p} = value_pair(weight{c}_{r}, value{w}[{p}], sum{c}_{r}_{w}_{p});
