@@ -81,7 +81,7 @@ pub struct MemoryUse {
 /// How far a load is.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Progress {
-    /// `header`, `device`, `weights`, `ready`.
+    /// `header`, `device`, `weights`, `costs` while passes are timed, `ready`.
     pub stage: &'static str,
     /// The file being read.
     pub file: String,
@@ -195,6 +195,7 @@ impl Engine {
             Some(draft) => Some(Rc::new(draft.load(executor, context, progress).await?)),
             None => None,
         };
+        progress(&Progress { stage: "costs", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });
         let cost = measure(executor, &target).await?;
         let load_ms = runtime::now_ms() - start;
         progress(&Progress { stage: "ready", file: name.clone(), loaded_bytes: 0, total_bytes: 0 });

@@ -554,6 +554,7 @@ for (const name of browserNames) {
       );
       assert.equal(result.running, "unloaded");
       assert.equal(result.stages.filter((stage) => stage === "ready").length, 1);
+      assert.deepEqual(result.stages.slice(-2), ["costs", "ready"], "passes are timed last, and that is told");
       assert.match(result.failed, /^unloaded: .*could not be loaded again: aborted/);
       assert.deepEqual(result.ended, ["unloaded", "unloaded"]);
       assert.match(result.gone, /^bad_option: .*stream/);

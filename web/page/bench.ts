@@ -35,7 +35,7 @@ export function startBench(session: Session, settings: Settings, address: URLSea
     if (session.state !== "ready") return;
     calm();
     running = true;
-    tell(undefined, "Starting");
+    tell(undefined, "Timing passes");
     refresh();
     try {
       const suite = await prompts();

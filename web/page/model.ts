@@ -178,6 +178,7 @@ export function startModel(session: Session, settings: Settings, address: URLSea
     const bytes = total > 0 ? `${size(loaded)} of ${size(total)}` : undefined;
     const told: Readonly<Record<string, string>> = {
       device: "Preparing the device",
+      costs: "Measuring the device",
       storage: text,
       waiting: `Another tab downloads this model${bytes ? `: ${bytes}` : ""}`,
     };

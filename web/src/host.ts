@@ -438,17 +438,15 @@ class Remembering implements ByteSource {
   }
 }
 
+/** Stages that are not about bytes. */
+const STAGES: Record<string, string> = { device: "preparing the device", costs: "measuring the device", ready: "ready" };
+
 function describe(stage: string, file: string, loaded: number, total: number): Untimed {
   const progress = total > 0 ? Math.min(loaded / total, 1) : 0;
   const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
-  const text =
-    stage === "ready"
-      ? "ready"
-      : stage === "device"
-        ? "preparing the device"
-        : total > 0
-          ? `${file}: ${mb(loaded)} of ${mb(total)} MB (${Math.floor(progress * 100)} %)`
-          : `${file}: ${mb(loaded)} MB`;
+  const bytes =
+    total > 0 ? `${file}: ${mb(loaded)} of ${mb(total)} MB (${Math.floor(progress * 100)} %)` : `${file}: ${mb(loaded)} MB`;
+  const text = STAGES[stage] ?? bytes;
   return { stage, file, loaded, total, progress, text: stage === "waiting" ? `another tab downloads ${text}` : text };
 }
 

@@ -30,8 +30,11 @@ export type Piece = { bytes: Uint8Array } | { end: true } | { error: WireError }
 
 /** How far a load has come. */
 export interface LoadProgress {
-  /** `"waiting"` while another tab downloads the file; `"storage"` is said once, where a file will not be kept. */
-  stage: "waiting" | "storage" | "header" | "device" | "weights" | "ready" | (string & {});
+  /**
+   * `"waiting"` while another tab downloads the file; `"storage"` is said once, where a file will not be kept; `"costs"` while
+   * passes are timed.
+   */
+  stage: "waiting" | "storage" | "header" | "device" | "weights" | "costs" | "ready" | (string & {});
   /** The file being read. */
   file: string;
   /** Bytes of it that have been read, and its length; 0 where unknown. */
