@@ -85,6 +85,7 @@ const _: () = {
         "attention.wgsl"
     );
     assert!(u32_after(Kernel::AttentionCombine.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "combine");
+    assert!(u32_after(Kernel::RmsNorm.source(), "const WORKGROUP: u32 = ") == 32, "rms_norm.wgsl adds as many sums");
     let recent = u32_after(Kernel::Sample.source(), "const MAX_RECENT: u32 = ");
     assert!(recent as usize == crate::sampling::MAX_PENALTY_TOKENS, "sample.wgsl");
     assert!(u32_after(Kernel::RowStats.source(), "const TOP: u32 = ") as usize == TOP, "row_stats.wgsl");
