@@ -23,6 +23,7 @@ use crate::weights::format::Layout;
 use crate::weights::gguf::{Gguf, GgufReader};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::rc::Rc;
 
 /// Tokens of context where the caller does not say: enough for a conversation, small enough for any device.
@@ -101,8 +102,8 @@ pub(crate) struct Core {
     pub(crate) name: String,
     pub(crate) speculation: SpeculationConfig,
     pub(crate) load_ms: f64,
-    /// The target's first layers as a model, by their number: made for the drafter `self` when it is first asked for.
-    pub(crate) exit: RefCell<Option<(usize, Rc<Model>)>>,
+    /// The target's first layers as a model, by their number: made for the drafter `self` when they are first asked for.
+    pub(crate) exits: RefCell<BTreeMap<usize, Rc<Model>>>,
     /// What verifying and drafting cost here.
     pub(crate) cost: Rc<RefCell<CostModel>>,
     /// Stores that requests share.
@@ -130,14 +131,20 @@ impl Drop for Core {
 
 impl Core {
     /// The target's first layers, where the configuration drafts with them.
-    pub(crate) async fn exit_model(&self, config: &SpeculationConfig) -> Result<Option<Rc<Model>>> {
+    pub(crate) fn exit_model(&self, config: &SpeculationConfig) -> Result<Option<Rc<Model>>> {
         let Some(layers) = config.exit_layers(self.target.config.layers) else { return Ok(None) };
-        if let Some((_, model)) = self.exit.borrow().as_ref().filter(|(known, _)| *known == layers) {
-            return Ok(Some(Rc::clone(model)));
-        }
-        let model = Rc::new(self.target.exit_after(layers, self.executor()).await?);
-        *self.exit.borrow_mut() = Some((layers, Rc::clone(&model)));
-        Ok(Some(model))
+        let mut exits = self.exits.borrow_mut();
+        let model = match exits.entry(layers) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Rc::new(self.target.exit_after(layers, self.executor())?)),
+        };
+        Ok(Some(Rc::clone(model)))
+    }
+
+    /// Forgets what the caches hold: after a submit that failed nobody knows whether what was to be moved there was.
+    pub(crate) fn forget_caches(&self) {
+        self.target.kv.rollback(0);
+        self.draft.iter().for_each(|draft| draft.kv.rollback(0));
     }
 
     /// A matcher of a JSON schema.
@@ -211,7 +218,7 @@ impl Engine {
             name,
             speculation,
             load_ms,
-            exit: RefCell::default(),
+            exits: RefCell::default(),
             cost: Rc::new(RefCell::new(cost)),
             memory,
             corpus: RefCell::default(),

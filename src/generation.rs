@@ -242,7 +242,7 @@ impl Running {
         let busy = Busy::take(&core)?;
         request.sampling.validate(core.target.config.vocabulary)?;
         let config = request.speculation.as_ref().unwrap_or(&core.speculation);
-        let exit = core.exit_model(config).await?;
+        let exit = core.exit_model(config)?;
         let corpus = core.corpus_tokens(config)?;
         let texts = Rc::clone(&core);
         let boundary: Rc<dyn Fn(u32) -> bool> = Rc::new(move |token| ends_fragment(&texts.tokenizer.decode(&[token])));
@@ -317,7 +317,10 @@ impl Running {
                 Ok(cached) if index == 0 => running.cached_tokens = cached,
                 Ok(_) => {}
                 Err(Error::Aborted) => break,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    core.forget_caches();
+                    return Err(error);
+                }
             }
         }
         running.counters = core.executor().counters();
@@ -332,7 +335,8 @@ impl Running {
         let core = Rc::clone(&self.busy.0);
         let left = self.max_tokens - (self.tokens.len() - self.prompt_tokens);
         let target = ModelTarget { executor: core.executor(), model: &core.target };
-        let outcome = self.speculator.round(&target, &self.tokens, &self.sampling, left).await?;
+        let outcome = self.speculator.round(&target, &self.tokens, &self.sampling, left).await;
+        let outcome = outcome.inspect_err(|_| core.forget_caches())?;
         self.first_token_ms.get_or_insert_with(runtime::now_ms);
         let mut chunk = Chunk { rejected: rejected(&outcome, &self.speculator, &core), ..Chunk::default() };
         let ended = self.speculator.constraint().is_some_and(Constraint::ended);

@@ -6,7 +6,7 @@ mod engine;
 mod gguf;
 
 use engine::{bytes, load, request, run};
-use foredraft::engine::{DeviceChoice, Engine, LoadOptions};
+use foredraft::engine::{DeviceChoice, Engine, LoadOptions, Progress};
 use foredraft::error::Error;
 use foredraft::generation::{ContextOverflow, Prompt, Request};
 use foredraft::model::MemoryPlan;
@@ -353,6 +353,36 @@ fn a_lost_device_ends_the_stream_and_a_new_load_works() {
     let mut options = self::options(gguf::tiny_llama());
     options.device = DeviceChoice::Gpu;
     run(load(options).generate(request(text("hello"), 3)));
+}
+
+/// A load of the tiny model that must fail before any weight is fetched.
+fn refused_before_weights(metadata: Vec<(&str, Value)>, tensors: &[gguf::Tensor]) -> Error {
+    let mut options = options(gguf::write(metadata, tensors));
+    options.device = DeviceChoice::Gpu;
+    let mut progress = |progress: &Progress| assert_ne!(progress.stage, "weights");
+    block_on(Engine::load(options, &mut progress)).err().expect("this must not load")
+}
+
+#[test]
+fn what_a_gpu_cannot_run_is_refused_before_weights_are_fetched() {
+    // Heads of 8 where the kernels have multiples of 16; the shapes of the tensors stay.
+    let mut metadata = gguf::tiny_llama_metadata();
+    for (key, value) in &mut metadata {
+        match *key {
+            "llama.attention.head_count" => *value = Value::Uint(8),
+            "llama.attention.head_count_kv" => *value = Value::Uint(4),
+            "llama.rope.dimension_count" => *value = Value::Uint(8),
+            _ => {}
+        }
+    }
+    let error = refused_before_weights(metadata, &gguf::tiny_llama_tensors());
+    assert!(error.to_string().contains("head_dim is 8, expected a multiple of 16"), "{error}");
+
+    let mut tensors = gguf::tiny_llama_tensors();
+    let norm = tensors.iter_mut().find(|tensor| tensor.name == "output_norm.weight").expect("there");
+    *norm = gguf::Tensor::new("output_norm.weight", &[64], Format::Q8_0, vec![0; 68]);
+    let error = refused_before_weights(gguf::tiny_llama_metadata(), &tensors);
+    assert!(matches!(&error, Error::UnsupportedFormat { tensor, .. } if tensor == "output_norm.weight"), "{error}");
 }
 
 #[test]

@@ -217,11 +217,11 @@ fn exit_on(device: DeviceChoice) {
     let (target, executor) = (engine.target(), engine.executor());
     let allocated = executor.counters().allocated_bytes;
     let mark = executor.mark();
-    let all = block_on(target.exit_after(gguf::tiny::LAYERS as usize, executor)).expect("all layers");
-    let early = block_on(target.exit_after(1, executor)).expect("one layer");
-    let early_alone = block_on(fresh.target().exit_after(1, fresh.executor())).expect("one layer");
+    let all = target.exit_after(gguf::tiny::LAYERS as usize, executor).expect("all layers");
+    let early = target.exit_after(1, executor).expect("one layer");
+    let early_alone = fresh.target().exit_after(1, fresh.executor()).expect("one layer");
     for layers in [0, gguf::tiny::LAYERS as usize + 1] {
-        let error = block_on(target.exit_after(layers, executor)).err().expect("refused");
+        let error = target.exit_after(layers, executor).err().expect("refused");
         assert_eq!(error.code(), "bad_option", "{error}");
     }
     assert_eq!(executor.counters().allocated_bytes, allocated, "an exit has no buffers");

@@ -70,10 +70,13 @@ impl Model {
         let loaded = async {
             let mut placement = Placement::new(executor);
             let tensors = placement.tensors(&specs)?;
+            // What the device cannot hold or run is refused before the weights are fetched.
+            let model = Model::record(config, tensors, context, memory, executor)?;
             // In a browser a buffer that could not be made is told of later: at the latest with this answer.
             executor.read(BufferId::TOKENS, 0, 1).await?;
             placement.fill(reader, &gguf.tensors, progress).await?;
-            Model::record(config, tensors, context, memory, executor).await
+            model.recorder.write_rotation(model.tensors.rope_freqs, executor).await?;
+            Ok(model)
         };
         let loaded = loaded.await;
         if loaded.is_err() {
@@ -88,14 +91,14 @@ impl Model {
         })
     }
 
-    async fn record(
+    fn record(
         config: ModelConfig,
         tensors: Tensors<Matrix, BufferId>,
         context: usize,
         memory: MemoryPlan,
         executor: &dyn Executor,
     ) -> Result<Model> {
-        let recorder = Recorder::new(&config, &tensors, context + MAX_NODES, executor).await?;
+        let recorder = Recorder::new(&config, context + MAX_NODES, executor)?;
         let bodies = by_bucket(executor, "body", || recorder.body(&tensors, config.layers))?;
         let plan = |label: &str, bucket, step| executor.prepare(Plan { label: label.to_owned(), bucket, steps: step });
         let ends = Ends {
@@ -126,7 +129,7 @@ impl Model {
     /// scattered is moved together by whichever runs first; it costs plans and no buffer.
     /// Fails where there are fewer layers. The plans live after those of the whole model: an [`Executor::release`] to a
     /// mark taken before this call drops them and nothing that is shared.
-    pub async fn exit_after(&self, layers: usize, executor: &dyn Executor) -> Result<Model> {
+    pub fn exit_after(&self, layers: usize, executor: &dyn Executor) -> Result<Model> {
         if layers == 0 || layers > self.config.layers {
             let expected = format!("1 to {}", self.config.layers);
             return Err(Error::BadOption { name: "exit layer".to_owned(), found: layers.to_string(), expected });
@@ -274,12 +277,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    async fn new(
-        config: &ModelConfig,
-        tensors: &Tensors<Matrix, BufferId>,
-        capacity: usize,
-        executor: &dyn Executor,
-    ) -> Result<Recorder> {
+    fn new(config: &ModelConfig, capacity: usize, executor: &dyn Executor) -> Result<Recorder> {
         let columns = |label: &str, width: usize| executor.alloc(label, MAX_COLUMNS * width);
         let input = |label: &str, width: usize| executor.alloc(label, input_words(width));
         let [q, k, v] = config.qkv_rows();
@@ -291,19 +289,9 @@ impl Recorder {
             window: 0,
             scale: config.attention_scale(),
         };
-        let divisors = match tensors.rope_freqs {
-            Some(buffer) => Some(executor.read(buffer, 0, config.head_dim / 2).await?),
-            None => None,
-        };
-        let divisors = divisors.as_deref().map(bytemuck::cast_slice::<u32, f32>);
-        let table = |local: bool| {
-            let words = rope_table(config, local, capacity, if local { None } else { divisors });
-            let buffer = executor.alloc("rotation", words.len())?;
-            executor.write(buffer, 0, &words)?;
-            Ok::<_, Error>(buffer)
-        };
-        let global = table(false)?;
-        let local = if config.window > 0 { table(true)? } else { global };
+        let rotation = || executor.alloc("rotation", capacity * config.head_dim);
+        let global = rotation()?;
+        let local = if config.window > 0 { rotation()? } else { global };
         let cache_words = config.kv_heads * capacity * config.head_dim / 2;
         let caches = (0..config.layers)
             .map(|_| Ok([executor.alloc("keys", cache_words)?, executor.alloc("values", cache_words)?]))
@@ -324,6 +312,21 @@ impl Recorder {
             caches,
             shape,
         })
+    }
+
+    /// Writes the rotation tables; `divisors` of the frequencies come with the weights.
+    async fn write_rotation(&self, divisors: Option<BufferId>, executor: &dyn Executor) -> Result<()> {
+        let Recorder { config, shape, rope: [global, local], .. } = self;
+        let divisors = match divisors {
+            Some(buffer) => Some(executor.read(buffer, 0, config.head_dim / 2).await?),
+            None => None,
+        };
+        let divisors = divisors.as_deref().map(bytemuck::cast_slice::<u32, f32>);
+        executor.write(*global, 0, &rope_table(config, false, shape.capacity as usize, divisors))?;
+        if local != global {
+            executor.write(*local, 0, &rope_table(config, true, shape.capacity as usize, None))?;
+        }
+        Ok(())
     }
 
     /// Embedding and the first `layers` layers.

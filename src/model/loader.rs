@@ -161,8 +161,8 @@ impl<'a> Placement<'a> {
     }
 }
 
-/// Vectors are small: whatever float format they have becomes f32.
-fn floats(tensor: &TensorInfo, bytes: &[u8], out: &mut Vec<u32>) -> Result<()> {
+/// Vectors are small: whatever float format they have becomes f32. Other formats are refused, also of no bytes.
+pub(super) fn floats(tensor: &TensorInfo, bytes: &[u8], out: &mut Vec<u32>) -> Result<()> {
     let half = |pair: &[u8]| u16::from_le_bytes([pair[0], pair[1]]);
     match tensor.format {
         Format::F32 => out.extend(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))),

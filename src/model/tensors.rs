@@ -1,6 +1,7 @@
 //! Which tensors an architecture has, which of them share a matrix on the device, and where each one's rows go.
 
 use super::config::ModelConfig;
+use super::loader::floats;
 use crate::error::{Error, Result};
 use crate::plan::MatrixPart;
 use crate::weights::format::{BLOCK, Layout};
@@ -147,6 +148,15 @@ pub fn specify(config: &ModelConfig, gguf: &Gguf) -> Result<Tensors<MatrixSpec, 
     Ok(tensors)
 }
 
+/// Refuses a matrix whose weights cannot be counted: wasm counts to 2^32.
+fn counted(tensor: &str, rows: usize, cols: usize) -> Result<()> {
+    if rows.checked_mul(cols).is_none() {
+        let (found, expected) = (format!("[{rows}, {cols}]"), format!("at most {} weights in a matrix", usize::MAX));
+        return Err(Error::TensorShape { tensor: tensor.to_owned(), found, expected });
+    }
+    Ok(())
+}
+
 struct Files<'a> {
     by_name: HashMap<&'a str, (&'a TensorInfo, bool)>,
 }
@@ -175,6 +185,7 @@ impl Files<'_> {
             let (tensor, found) = (name.to_owned(), format!("[{rows}, {cols}]"));
             return Err(Error::TensorShape { tensor, found, expected });
         }
+        counted(name, rows, cols)?;
         Ok(MatrixSpec { tensors: vec![(name.to_owned(), rows)], layout, rows, cols })
     }
 
@@ -186,6 +197,7 @@ impl Files<'_> {
             match group.last_mut() {
                 Some(last) if last.layout == next.layout => {
                     last.rows += next.rows;
+                    counted(name, last.rows, cols)?;
                     last.tensors.extend(next.tensors);
                 }
                 _ => group.push(next),
@@ -196,7 +208,7 @@ impl Files<'_> {
 
     fn vector(&mut self, parts: &[(String, usize)]) -> Result<VectorSpec> {
         for (name, len) in parts {
-            self.find(name, &[*len as u64])?;
+            floats(self.find(name, &[*len as u64])?, &[], &mut Vec::new())?;
         }
         Ok(VectorSpec { tensors: parts.to_vec() })
     }
