@@ -256,6 +256,12 @@ impl Running {
             ..Setup::new(config)
         };
         let mut speculator = config.speculator(setup)?.with_cost(Rc::clone(&core.cost));
+        // Steps are known by the places of their drafters.
+        let names = speculator.drafters().iter().map(|drafter| drafter.name).collect();
+        let drafters = (names, config.exit_layers(core.target.config.layers));
+        if speculator.active() && core.drafters.replace(drafters.clone()) != drafters {
+            core.cost.borrow_mut().forget_drafters();
+        }
         if let Some(top) = request.logprobs {
             speculator = with_logprobs(speculator, top, request.sampling.temperature)?;
         }

@@ -17,6 +17,7 @@ use crate::speculate::outcome::RoundOutcome;
 use crate::speculate::simulate::SimulatedTarget;
 use crate::speculate::target::Target;
 use crate::summary::SpeculationSummary;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Times that the oracle's rate is corrected by what it then reaches; it hardly moves after the second.
@@ -68,6 +69,11 @@ fn oracle_speedup(arm: &Arm, trace: &Trace, answer: &[u32], cost: &CostModel) ->
 /// The same where a configuration was measured on a device: passes cost what the device was found to take, and rounds what
 /// this run took beside them. `None` where a recording cannot answer it.
 pub(super) fn oracle_on_device(arm: &Arm, trace: &Trace, cost: &CostModel, run: &Run) -> Option<f64> {
+    // `auto` drafts with a draft model where there is one; a recording has none.
+    let names: BTreeSet<_> = speculator(arm, trace).ok()?.drafters().iter().map(|drafter| drafter.name).collect();
+    if !names.iter().eq(run.speculation.by_drafter.keys()) {
+        return None;
+    }
     let SpeculationSummary { draft_ms, verify_ms, rounds, drafted_rounds, .. } = run.speculation;
     let host = (run.decode_ms - draft_ms - verify_ms).max(0.0) / rounds.max(1) as f64;
     let draft = draft_ms / drafted_rounds.max(1) as f64;

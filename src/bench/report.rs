@@ -376,13 +376,23 @@ fn overall(arm: &Arm, all: &[Measured]) -> Overall {
     let prompts: Vec<&Measured> = all.iter().collect();
     let medians: Vec<f64> = all.iter().filter_map(|p| Timing::median(&p.timings)).map(|t| t.speedup).collect();
     let logs: f64 = medians.iter().map(|speedup| speedup.ln()).sum();
-    let last = all.last().and_then(|prompt| prompt.runs.last()).map(|run| &run.speculation);
+    let runs = || all.iter().flat_map(|prompt| &prompt.runs).map(|run| &run.speculation);
     Overall {
         config: arm.name.clone(),
-        exactness: last.map(|speculation| speculation.exactness),
-        reason: last.map_or_else(String::new, |speculation| speculation.reason.clone()),
+        exactness: runs().next().map(|speculation| speculation.exactness),
+        reason: reason(&runs().map(|speculation| speculation.reason.as_str()).collect::<Vec<_>>()),
         geomean_speedup: (!medians.is_empty()).then(|| (logs / medians.len() as f64).exp()),
         figures: pooled(&prompts),
+    }
+}
+
+/// Of the reasons that answers ended with, one that says on if there is one, and how many said off.
+fn reason(all: &[&str]) -> String {
+    let (off, on): (Vec<&str>, Vec<&str>) = all.iter().partition(|reason| reason.starts_with("off"));
+    match (off.len(), on.first()) {
+        (0, Some(&on)) => on.to_owned(),
+        (count, Some(on)) => format!("{on}; off at the end of {count} of {} answers", all.len()),
+        (_, None) => off.first().map_or_else(String::new, |&off| off.to_owned()),
     }
 }
 
@@ -497,6 +507,17 @@ mod tests {
 
     fn two_arms() -> Vec<Arm> {
         ["auto", "drafter=ngram"].iter().map(|text| text.parse().expect("valid")).collect()
+    }
+
+    #[test]
+    fn one_answer_that_ended_off_does_not_speak_for_all() {
+        assert_eq!(
+            reason(&["on: suffix", "off: 1", "on: suffix", "off: 2"]),
+            "on: suffix; off at the end of 2 of 4 answers"
+        );
+        assert_eq!(reason(&["on: suffix"]), "on: suffix");
+        assert_eq!(reason(&["off: 1", "off: 2"]), "off: 1");
+        assert_eq!(reason(&[]), "");
     }
 
     #[test]

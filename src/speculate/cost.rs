@@ -80,8 +80,8 @@ pub struct CostModel {
     passes: Passes,
     /// Buckets that a round has used: the first may have had pipelines to make.
     used: [bool; BUCKETS],
-    /// One step by drafter, at the pace of the curve.
-    draft_step: Vec<Option<f64>>,
+    /// One step by drafter, in a submit of its own, at the pace of the curve.
+    draft_step: Vec<Measured>,
     /// Whole rounds of a device drafter inside the verify pass's submit, by its place and the tokens it drafted, at the
     /// pace of the curve.
     inner: Vec<[Measured; MAX_NODES]>,
@@ -127,7 +127,7 @@ impl CostModel {
         CostModel {
             passes: Passes::known(curve),
             used: [true; BUCKETS],
-            draft_step: draft_steps.iter().copied().map(Some).collect(),
+            draft_step: draft_steps.iter().map(|&ms| Measured { ms, weight: MAX_WEIGHT }).collect(),
             inner: Vec::new(),
             host_draft: Some(0.0),
             last_ahead_ms: None,
@@ -201,15 +201,16 @@ impl CostModel {
 
     /// A step that had a submit of its own.
     fn separate_step_ms(&self, drafter: DrafterId) -> f64 {
-        let known = self.draft_step.get(usize::from(drafter.0)).copied().flatten();
-        known.map_or(PRIOR_DRAFT_STEP * self.plain_ms(), |step| step * self.passes.pace())
+        let known = self.draft_step.get(usize::from(drafter.0)).filter(|step| step.weight > 0.0);
+        known.map_or(PRIOR_DRAFT_STEP * self.plain_ms(), |step| step.ms * self.passes.pace())
     }
 
     /// Rounds of a drafter whose steps share the submit of the verify pass are measured as a whole. Least squares tells the
     /// parts: by how much verifying really rises, against what this model says, and a step by a plain step. Where wide
     /// buckets were measured on their own the first is 1.
     fn fit(&self, drafter: DrafterId) -> Option<(f64, f64)> {
-        let rounds = self.inner.get(usize::from(drafter.0))?;
+        let measured = |rounds: &&[Measured; MAX_NODES]| rounds.iter().any(|round| round.weight > 0.0);
+        let rounds = self.inner.get(usize::from(drafter.0)).filter(measured)?;
         let plain = self.plain_ms();
         let trust = if self.used[1..].contains(&true) { SURE } else { UNSURE };
         // Sums over rounds of x², xk, k², xy, ky: x the modelled rise, k the steps, y the measured rise.
@@ -244,6 +245,13 @@ impl CostModel {
         self.inner.clear();
     }
 
+    /// Learns what a step of a drafter took that had a submit of its own.
+    pub fn observe_step(&mut self, drafter: DrafterId, ms: f64) {
+        if ms > 0.0 {
+            of(&mut self.draft_step, drafter).add(ms / self.passes.pace());
+        }
+    }
+
     /// Learns from a round of `nodes` columns that `drafter` drafted.
     pub fn observe(&mut self, nodes: usize, drafter: Option<DrafterId>, timing: &RoundTiming) {
         self.passes.step();
@@ -264,26 +272,16 @@ impl CostModel {
             return;
         }
         let verify_ms = timing.verify_ms;
-        if let Some(drafter) = drafter.filter(|_| timing.draft_steps > 0) {
-            let at = usize::from(drafter.0);
-            if timing.inner_steps > 0 {
-                if self.inner.len() <= at {
-                    self.inner.resize(at + 1, Default::default());
-                }
-                if let Some(round) = self.inner[at].get_mut(nodes - 1) {
-                    round.add_round(verify_ms, &mut self.passes);
-                }
-            } else {
-                if self.draft_step.len() <= at {
-                    self.draft_step.resize(at + 1, None);
-                }
-                let step_ms = timing.draft_ms / timing.draft_steps as f64;
-                blend(&mut self.draft_step[at], step_ms / self.passes.pace());
-            }
-        } else {
+        if timing.draft_steps == 0 {
             blend(&mut self.host_draft, timing.draft_ms);
         }
-        if timing.inner_steps > 0 || timing.followed {
+        if let Some(drafter) = drafter.filter(|_| timing.inner_steps > 0) {
+            if let Some(round) = of(&mut self.inner, drafter).get_mut(nodes - 1) {
+                round.add_round(verify_ms, &mut self.passes);
+            }
+            return;
+        }
+        if timing.followed {
             return;
         }
         if nodes > MAX_COLUMNS {
@@ -296,6 +294,15 @@ impl CostModel {
             self.passes.observe(bucket, verify_ms);
         }
     }
+}
+
+/// The place of a drafter in a table that grows.
+fn of<T: Clone + Default>(table: &mut Vec<T>, drafter: DrafterId) -> &mut T {
+    let at = usize::from(drafter.0);
+    if table.len() <= at {
+        table.resize(at + 1, T::default());
+    }
+    &mut table[at]
 }
 
 /// The bucket that a pass of so many columns takes.

@@ -246,7 +246,7 @@ impl Speculator {
         let Drafted { mut tree, inner, steps, .. } = drafted;
         let drafted_ms = target.now_ms();
         let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
-        let caught_up = inner.as_ref().is_some_and(|inner| inner.tokens == 0) || steps > 0 && tree.drafted() == 0;
+        let caught_up = inner.as_ref().is_some_and(|inner| inner.caught_up);
         let was_ahead = submitted.is_some();
         let ahead = none && max_new > 1 && self.goes_ahead();
         let job = Job { inner, submitted, ahead, ..Job::new(tokens, &tree, sampling, self.needs) };
@@ -476,8 +476,12 @@ impl Speculator {
             match expansion {
                 Expansion::Ready(candidates) => return Ok((candidates, passes)),
                 Expansion::Pass(pass) => {
+                    let (start_ms, caught_up) = (target.now_ms(), pass.caught_up);
                     let (words, logits) = target.draft(pass).await?;
                     passes += 1;
+                    if !caught_up {
+                        self.cost.borrow_mut().observe_step(ask.me, target.now_ms() - start_ms);
+                    }
                     expansion = drafter.absorb(context, tree, ask, &words, &logits)?;
                 }
             }

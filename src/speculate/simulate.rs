@@ -237,7 +237,11 @@ impl<S: Stepwise> Drafter for S {
 
     fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
         if self.takes_passes() {
-            return Ok(Expansion::Pass(DraftPass { submission: Submission::default(), logits: None }));
+            return Ok(Expansion::Pass(DraftPass {
+                submission: Submission::default(),
+                logits: None,
+                caught_up: false,
+            }));
         }
         Ok(each_leaf(ask, |leaf| self.candidates(context, tree, leaf, ask.width)))
     }
@@ -267,7 +271,7 @@ impl<S: Stepwise> Drafter for S {
             at = child;
         }
         let tokens = tree.drafted();
-        Ok((tokens > 0).then_some(InnerDraft { inputs, runs: Vec::new(), tokens, steps: tokens }))
+        Ok((tokens > 0).then_some(InnerDraft { inputs, runs: Vec::new(), tokens, steps: tokens, caught_up: false }))
     }
 }
 

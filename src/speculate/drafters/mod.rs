@@ -87,6 +87,8 @@ pub struct DraftPass {
     pub submission: Submission,
     /// Logits to read back after it: the buffer, and words. One more map.
     pub logits: Option<(BufferId, usize)>,
+    /// The draft model was behind by more than a pass, which it ran too.
+    pub caught_up: bool,
 }
 
 /// An answer to an [`Ask`].
@@ -108,6 +110,8 @@ pub struct InnerDraft {
     pub tokens: usize,
     /// Passes that each wait for the one before.
     pub steps: usize,
+    /// The draft model was behind by more than a pass, which it ran too.
+    pub caught_up: bool,
 }
 
 /// A source of candidates. Every call is synchronous: a *host* drafter answers at once, a *device* drafter records passes.

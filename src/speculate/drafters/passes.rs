@@ -95,7 +95,7 @@ impl Passes {
         let CatchUp { mut runs, mut inputs, base, fed, done } = self.catch_up(tokens, true);
         inputs.push(tokens[tokens.len() - 1]);
         if !done {
-            return Some(InnerDraft { inputs, runs, tokens: 0, steps: 0 });
+            return Some(InnerDraft { inputs, runs, tokens: 0, steps: 0, caught_up: true });
         }
         // What is left of the pending tokens ends with the root and is the first step of the draft.
         let mut first = fed;
@@ -111,14 +111,14 @@ impl Passes {
         for at in 0..count {
             self.nodes[at] = (None, NodeId(at.saturating_sub(1) as u16));
         }
-        Some(InnerDraft { inputs, runs, tokens: count, steps: count })
+        Some(InnerDraft { inputs, runs, tokens: count, steps: count, caught_up: fed > 0 })
     }
 
     /// The same chain as a pass of its own, which reads the tokens back.
     pub fn chain_pass(&mut self, context: &DraftContext<'_>, count: usize) -> Option<DraftPass> {
-        let InnerDraft { inputs, runs, tokens, .. } = self.chain(context, count)?;
+        let InnerDraft { inputs, runs, tokens, caught_up, .. } = self.chain(context, count)?;
         let read = (inputs.len(), tokens);
-        Some(DraftPass { submission: Submission { tokens: vec![(0, inputs)], runs, read }, logits: None })
+        Some(DraftPass { submission: Submission { tokens: vec![(0, inputs)], runs, read }, logits: None, caught_up })
     }
 
     /// One pass over the leaves of an ask, with whatever of their ancestors was not run yet. `extra` tokens hang as a chain
@@ -147,12 +147,15 @@ impl Passes {
             return Step::None;
         }
         let base = tokens.len() - 1;
-        let CatchUp { mut runs, mut inputs, done, .. } = self.catch_up(tokens, false);
+        let CatchUp { mut runs, mut inputs, fed, done, .. } = self.catch_up(tokens, false);
+        // One pass over what was committed last is part of every draft.
+        let caught_up = fed > MAX_COLUMNS;
         let token_at = inputs.len();
         if !done {
             return Step::CatchUp(DraftPass {
                 submission: Submission { tokens: vec![(0, inputs)], runs, read: (0, 1) },
                 logits: None,
+                caught_up,
             });
         }
         inputs.extend(tree.nodes().iter().map(|node| node.token.unwrap_or(0)));
@@ -183,7 +186,7 @@ impl Passes {
         let wants_q = context.draws != ProposalKind::Deterministic;
         let logits: Option<(BufferId, usize)> =
             wants_q.then(|| (self.model.logits, rows * self.model.config.vocabulary));
-        Step::Pass(DraftPass { submission: Submission { tokens: vec![(0, inputs)], runs, read }, logits })
+        Step::Pass(DraftPass { submission: Submission { tokens: vec![(0, inputs)], runs, read }, logits, caught_up })
     }
 
     /// Notes that tokens of the chain given to [`Passes::expand`] as `extra` become nodes `first..` of the tree, a chain below

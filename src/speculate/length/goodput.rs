@@ -49,7 +49,7 @@ const PROBE_SHARE: f64 = 0.015;
 const PLAIN_SHARE: f64 = 0.01;
 /// A plain step is believed to be no more than this share too dear.
 const PLAIN_DOUBT: f64 = 0.25;
-/// Most of the time that host drafters may take while nothing of theirs is verified.
+/// Most of the time that host drafters may take while nothing of what they find is verified.
 const IDLE_SHARE: f64 = 0.01;
 /// What the last rounds but one count for in the rate, of the last.
 const RATE_FADE: f64 = 0.95;
@@ -385,9 +385,9 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
         };
         self.follow(&written, &verified);
         self.estimator.observe(outcome);
-        if let Some(drafter) = self.state.probing.take().filter(|_| drafted || ahead)
-            && (ahead || !outcome.verdict.path.is_empty())
-        {
+        // A probe that was right, or could not be seen yet since its draft model only caught up, is followed by another at once.
+        let again = ahead || outcome.timing.caught_up && !drafted || !outcome.verdict.path.is_empty();
+        if let Some(drafter) = self.state.probing.take().filter(|_| again) {
             let probe = &mut self.state.probes[place(Some(drafter))];
             probe.rounds = (probe.rounds / 2).max(PROBE_ROUNDS.0);
             probe.waited = probe.rounds;
@@ -619,6 +619,32 @@ mod tests {
         tree.set_estimate(NodeId(1), 0.01);
         assert_eq!(goodput().keep(&tree, &signals), 1);
         assert!(!goodput().looks_ahead());
+    }
+
+    #[test]
+    fn a_probe_that_only_caught_up_is_made_again() {
+        let cost = CostModel::of_curve(LINEAR, &[]);
+        let mut policy = goodput();
+        let mut rounds = |caught_up: bool, rounds: usize| -> Vec<usize> {
+            let mut round = |context_len| {
+                let base = super::super::testing::signals(&cost);
+                let signals = Signals { context_len, on_device: true, drafter: Some(DrafterId(0)), ..base };
+                let plan = policy.plan(&signals);
+                policy.observe(&RoundOutcome {
+                    context_len,
+                    tree: TokenTree::new(0),
+                    rows: vec![Row::of(2)],
+                    verdict: Verdict { path: Vec::new(), next: 2 },
+                    timing: RoundTiming { verify_ms: 1.0, caught_up: caught_up && plan > 0, ..RoundTiming::default() },
+                });
+                plan
+            };
+            (1..=rounds).map(&mut round).collect()
+        };
+        let (in_vain, behind) = (rounds(false, PROBE_ROUNDS.0 + 1), rounds(true, 20));
+        assert_eq!(in_vain.iter().sum::<usize>(), 1, "{in_vain:?}");
+        let first = behind.iter().position(|&plan| plan > 0).expect("a probe");
+        assert!(first < 20 && behind[first..].iter().all(|&plan| plan == 1), "{behind:?}");
     }
 
     #[test]
