@@ -7,13 +7,14 @@
 //! [`ToyTarget`] computes its rows instead.
 
 use super::cost::CostModel;
+use super::drafters::passes::MAX_CATCH_UP_PASSES;
 use super::drafters::{Ask, DraftContext, DraftPass, Drafter, DrafterId, Expansion, InnerDraft, each_leaf};
 use super::outcome::{Needs, RoundOutcome, Row};
 use super::round::Speculator;
 use super::target::{Ahead, Job, Target, Verified};
 use super::tree::{Candidate, DraftStats, NodeId, TokenTree};
 use crate::error::Result;
-use crate::plan::{MAX_NODES, RowStats, Submission, TOP, Ticket};
+use crate::plan::{MAX_COLUMNS, MAX_NODES, Params, PlanId, RowStats, Submission, TOP, Ticket};
 use crate::sampling::{SamplingParams, distribution, gumbel, pcg4d, threshold};
 use crate::store::LocalFuture;
 use futures_lite::future::block_on;
@@ -104,10 +105,13 @@ impl Target for SimulatedTarget {
     }
 
     fn verify<'a>(&'a self, job: Job<'a>) -> LocalFuture<'a, Result<Verified>> {
-        let (drafted, steps) = job.inner.map_or((Vec::new(), 0), |inner| (inner.inputs[1..].to_vec(), inner.steps));
+        let (drafted, steps) = job.inner.map_or((Vec::new(), 0.0), |inner| {
+            let caught_up = inner.runs.len() as f64 * self.cost.c(MAX_COLUMNS);
+            (inner.inputs[1..].to_vec(), inner.steps as f64 + caught_up)
+        });
         let verify_ms = match job.submitted {
             Some(_) => self.cost.ahead_ms(),
-            None => self.cost.verify_ms(job.tree.nodes().len()) + steps as f64 * self.draft_step_ms,
+            None => self.cost.verify_ms(job.tree.nodes().len()) + steps * self.draft_step_ms,
         };
         let ahead = job.ahead.then_some(Ahead { base: job.tokens.len(), sample_at: 0, ticket: Ticket(0) });
         self.spend(verify_ms);
@@ -154,6 +158,8 @@ pub struct SimulatedDrafter<F> {
     pub on_device: bool,
     /// Whether a chain runs inside the verify pass's submit, so that nothing is known of its tokens before.
     pub inner: bool,
+    /// Tokens that its own cache holds, where it has one: to bring in more than a pass holds takes passes.
+    pub fed: Option<Cell<usize>>,
     /// Tells drafters apart.
     pub seed: u32,
 }
@@ -170,6 +176,7 @@ impl<F: Fn(usize) -> f32> SimulatedDrafter<F> {
             claims: |alpha, _| alpha,
             on_device: false,
             inner: false,
+            fed: None,
             seed: 0,
         }
     }
@@ -184,6 +191,14 @@ impl<F: Fn(usize) -> f32> Stepwise for SimulatedDrafter<F> {
 
     fn runs_inside(&self) -> bool {
         self.inner
+    }
+
+    fn catch_up(&self, known: usize) -> (usize, bool) {
+        let Some(fed) = &self.fed else { return (0, true) };
+        let passes = ((known - fed.get()) / MAX_COLUMNS).min(MAX_CATCH_UP_PASSES);
+        let done = known - fed.get() <= MAX_CATCH_UP_PASSES * MAX_COLUMNS;
+        fed.set(if done { known } else { fed.get() + passes * MAX_COLUMNS });
+        (passes, done)
     }
 
     fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate> {
@@ -217,6 +232,10 @@ pub trait Stepwise {
     /// Whether a chain runs inside the verify pass's submit.
     fn runs_inside(&self) -> bool {
         false
+    }
+    /// Brings what is known into its cache; gives the passes of [`MAX_COLUMNS`] columns that this takes, and whether it is done.
+    fn catch_up(&self, _known: usize) -> (usize, bool) {
+        (0, true)
     }
     /// What it offers below a leaf, best first.
     fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate>;
@@ -261,6 +280,8 @@ impl<S: Stepwise> Drafter for S {
         if !self.runs_inside() {
             return Ok(None);
         }
+        let (passes, done) = self.catch_up(context.tokens.len() - 1);
+        let count = if done { count } else { 0 };
         // There is no device: the drafts travel behind the root, and the simulated target reads them there.
         let root = context.tokens[context.tokens.len() - 1];
         let (mut tree, mut at, mut inputs) = (TokenTree::new(root), NodeId::ROOT, vec![root]);
@@ -271,7 +292,10 @@ impl<S: Stepwise> Drafter for S {
             at = child;
         }
         let tokens = tree.drafted();
-        Ok((tokens > 0).then_some(InnerDraft { inputs, runs: Vec::new(), tokens, steps: tokens, caught_up: false }))
+        // What a recorded pass does is of no account here, how many there are is.
+        let runs = vec![(PlanId(0), Params::chain(MAX_COLUMNS, 0, 0)); passes];
+        let caught_up = passes > 0;
+        Ok((tokens > 0 || caught_up).then_some(InnerDraft { inputs, runs, tokens, steps: tokens, caught_up }))
     }
 }
 

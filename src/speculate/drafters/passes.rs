@@ -15,7 +15,7 @@ use crate::speculate::tree::{Candidate, Distribution, DraftStats, NodeId, TokenT
 use std::rc::Rc;
 
 /// Passes that a round may spend on catching up before it drafts.
-const MAX_CATCH_UP_PASSES: usize = 4;
+pub(in crate::speculate) const MAX_CATCH_UP_PASSES: usize = 4;
 
 /// A draft model and its place in the text.
 pub struct Passes {

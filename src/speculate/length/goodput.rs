@@ -8,8 +8,9 @@
 //!   in effect only the edges of buckets compete. One uncut draft at a time, the *shadow*, is followed to its end and scored
 //!   by the text as it comes, verified or not: a drafter that is off is watched for nothing.
 //! - *Device drafts* cost a step each: their number is chosen before by what is expected of the drafter at each depth. When
-//!   none pays, one token is probed now and then, at most [`PROBE_SHARE`] of the time; a probe that is accepted is followed by
-//!   another at once. A host draft gives way to a device drafter behind it that is expected to gain more.
+//!   none pays, one token is probed now and then, at most [`PROBE_SHARE`] of the time, unless not even right tokens would pay;
+//!   a probe that is accepted is followed by another at once. A draft model has to read first what was written without it:
+//!   where device drafters have lost [`LOST_SHARE`] of all time with that, they rest. A host draft gives way to a device drafter behind it that is expected to gain more.
 //! - A *plain step submitted ahead*, before the one before it was read, takes less, and bars a draft in its round. It is taken
 //!   where that saves more than what drafts gain that begin after a plain step, by the share of the plain steps that one
 //!   follows. Drafters are asked all the same, to be verified the round after.
@@ -26,7 +27,7 @@ use super::{AcceptanceEstimator, LengthPolicy, MAX_DRAFTERS, Signals, estimate, 
 use crate::speculate::cost::CostModel;
 use crate::speculate::drafters::DrafterId;
 use crate::speculate::methods::{Make, Method};
-use crate::speculate::outcome::{Needs, RoundOutcome};
+use crate::speculate::outcome::{Needs, RoundOutcome, RoundTiming};
 use crate::speculate::tree::{NodeId, TokenTree};
 
 /// This method.
@@ -45,6 +46,8 @@ pub static METHOD: Method = Method {
 
 /// Most of the time that probes of device drafters may take while they are off.
 const PROBE_SHARE: f64 = 0.015;
+/// Most of the time that device drafters may have lost, with all that draft models had to read first.
+const LOST_SHARE: f64 = 0.03;
 /// Most of the time that plain steps may cost which are taken to see what one takes.
 const PLAIN_SHARE: f64 = 0.01;
 /// A plain step is believed to be no more than this share too dear.
@@ -77,6 +80,9 @@ struct State {
     rounds: f64,
     shadow: Option<Shadow>,
     probes: [Probe; MAX_DRAFTERS],
+    /// What device drafters have lost, less what they have gained since, and what all rounds took.
+    lost_ms: f64,
+    all_ms: f64,
     plain: Probe,
     /// Where the round in flight was first asked for, and whether it is to be a plain step.
     asked_at: usize,
@@ -90,8 +96,9 @@ struct State {
     after_plain: bool,
     /// There is a draft for the round in flight that is worth it.
     wanted: bool,
-    /// Modelled cost of a plain step now, and of the round in flight if it was submitted ahead.
+    /// Modelled cost of a plain step now, of one that waits, and of the round in flight if it was submitted ahead.
     step_ms: f64,
+    plain_ms: f64,
     ahead_ms: f64,
     /// Something was, or could have been, drafted in the round in flight.
     considered: bool,
@@ -193,9 +200,19 @@ impl<O: Objective> Goodput<O> {
 
     /// Tokens that a device drafter should draft, and the gain.
     fn best_of_device(&self, drafter: DrafterId, most: usize, cost: &CostModel) -> (usize, f64) {
-        let mut survival = self.chain(drafter, (1.0, 0), most);
+        let most = if self.is_spent(cost) { 0 } else { most };
+        self.best_of(drafter, &mut self.chain(drafter, (1.0, 0), most), cost)
+    }
+
+    /// Whether device drafters have lost what they may lose.
+    fn is_spent(&self, cost: &CostModel) -> bool {
+        self.state.lost_ms > LOST_SHARE * self.state.all_ms + cost.plain_ms()
+    }
+
+    /// The same of given survival.
+    fn best_of(&self, drafter: DrafterId, survival: &mut dyn Iterator<Item = f64>, cost: &CostModel) -> (usize, f64) {
         let ms = |tokens| if tokens == 0 { self.step_ms(cost) } else { cost.round_ms(drafter, tokens) };
-        self.objective.pick(1.0, &mut survival, &ms, self.rate(cost))
+        self.objective.pick(1.0, survival, &ms, self.rate(cost))
     }
 
     /// A round lately, or a plain step.
@@ -204,13 +221,14 @@ impl<O: Objective> Goodput<O> {
     }
 
     /// Whether a drafter that is not thought to pay should be tried all the same.
-    fn probe_due(&mut self, drafter: DrafterId, cost: &CostModel) -> bool {
-        if self.objective.content(cost.plain_ms()) {
+    fn probe_due(&mut self, drafter: DrafterId, most: usize, cost: &CostModel) -> bool {
+        if self.is_spent(cost) || self.objective.content(cost.plain_ms()) {
             return false;
         }
         let lost_ms = cost.round_ms(drafter, 1) - 1.0 / self.rate(cost);
         let round_ms = self.mean_round_ms(cost);
         self.state.probes[place(Some(drafter))].is_due(lost_ms, PROBE_SHARE, round_ms)
+            && self.best_of(drafter, &mut std::iter::repeat_n(1.0, most), cost).0 > 0
     }
 
     /// Whether to take a plain step although drafts are thought to pay: who never takes one does not learn that it was taken
@@ -227,7 +245,7 @@ impl<O: Objective> Goodput<O> {
         if tokens > 0 {
             self.state.wanted = true;
             self.state.probes[place(Some(drafter))].waited = 0;
-        } else if most > 0 && (self.state.probing == Some(drafter) || self.probe_due(drafter, cost)) {
+        } else if most > 0 && (self.state.probing == Some(drafter) || self.probe_due(drafter, most, cost)) {
             self.state.probing = Some(drafter);
             tokens = 1;
         }
@@ -271,7 +289,8 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
 
     fn plan(&mut self, signals: &Signals<'_>) -> usize {
         let (cost, Some(drafter)) = (signals.cost, signals.drafter) else { return 0 };
-        self.state.round_ms = cost.plain_ms();
+        self.state.plain_ms = cost.plain_ms();
+        self.state.round_ms = self.state.plain_ms;
         (self.state.step_ms, self.state.ahead_ms) = (self.step_ms(cost), cost.ahead_ms());
         if !cost.is_measured(1) {
             // Without knowing what a plain step takes, nobody can say what is slower.
@@ -334,7 +353,7 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
         let most = self.cap.unwrap_or(signals.room).min(signals.room);
         if let Some(device) = signals.behind.filter(|_| nodes > 0) {
             let better = self.best_of_device(device, most, cost).1 > gain;
-            if better || self.probe_due(device, cost) {
+            if better || self.probe_due(device, most, cost) {
                 nodes = 0;
                 self.state.probing = (!better).then_some(device);
             }
@@ -385,8 +404,15 @@ impl<O: Objective> LengthPolicy for Goodput<O> {
         };
         self.follow(&written, &verified);
         self.estimator.observe(outcome);
+        self.state.all_ms += self.state.round_ms;
+        let RoundTiming { draft_ms, verify_ms, draft_steps, caught_up, .. } = outcome.timing;
+        if draft_steps > 0 || caught_up {
+            let ms = if caught_up { draft_ms + verify_ms } else { self.state.round_ms };
+            let lost_ms = ms - written.len() as f64 * self.state.plain_ms;
+            self.state.lost_ms = (self.state.lost_ms + lost_ms).max(0.0);
+        }
         // A probe that was right, or could not be seen yet since its draft model only caught up, is followed by another at once.
-        let again = ahead || outcome.timing.caught_up && !drafted || !outcome.verdict.path.is_empty();
+        let again = ahead || caught_up && !drafted || !outcome.verdict.path.is_empty();
         if let Some(drafter) = self.state.probing.take().filter(|_| again) {
             let probe = &mut self.state.probes[place(Some(drafter))];
             probe.rounds = (probe.rounds / 2).max(PROBE_ROUNDS.0);
@@ -535,6 +561,19 @@ mod tests {
             let trace = Trace::new(kind, LINEAR, &|_| 0.05);
             let rate = trace.replay_believing([1.5, 1.51, 2.5, 4.5, 8.5], "length=goodput", 500).rate(0..500);
             assert!(rate >= 0.95, "{kind:?}: {rate}");
+        }
+    }
+
+    #[test]
+    fn a_draft_model_that_does_not_pay_costs_little_with_all_that_it_has_to_read() {
+        // Nearly as dear as the target, and cheaper ones that are hardly ever right.
+        for (step_ms, alpha) in [(0.97, 0.9_f32), (0.97, 0.3), (0.3, 0.2), (0.3, 0.02), (0.1, 0.02)] {
+            let alpha = move |_: usize| alpha;
+            let trace = Trace { step_ms, feeds: true, ..Trace::new(Kind::Inner, SOFTWARE, &alpha) };
+            for (rounds, least) in [(100, 0.96), (600, 0.93), (2000, 0.96)] {
+                let rate = trace.replay_believing(SOFTWARE, "length=goodput", rounds).rate(0..rounds);
+                assert!(rate >= least, "{step_ms}, {}, {rounds}: {rate}", alpha(0));
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::speculate::shapes::Chain;
 use crate::speculate::simulate::{SimulatedDrafter, SimulatedTarget};
 use crate::speculate::target::Target;
 use crate::speculate::tree::{Candidate, DraftStats, NodeId, TokenTree};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// A weight-bound device as measured on an integrated GPU, one whose passes cost by the column, one that is nearly flat.
@@ -64,6 +64,8 @@ pub(crate) struct Trace<'a> {
     pub(crate) kind: Kind,
     pub(crate) curve: [f64; 5],
     pub(crate) step_ms: f64,
+    /// The drafter has a cache of its own.
+    pub(crate) feeds: bool,
     pub(crate) alpha: &'a dyn Fn(usize) -> f32,
     pub(crate) claims: fn(f32, bool) -> f32,
     pub(crate) jitter: f64,
@@ -88,6 +90,7 @@ impl<'a> Trace<'a> {
             kind,
             curve,
             step_ms: 0.1,
+            feeds: false,
             alpha,
             claims: |_, _| 0.7,
             jitter: 0.0,
@@ -119,6 +122,7 @@ impl<'a> Trace<'a> {
             claims: self.claims,
             on_device: self.kind != Kind::Host,
             inner: self.kind == Kind::Inner,
+            fed: self.feeds.then(Cell::default),
             ..SimulatedDrafter::new(text.clone(), move |at| alphas[at])
         };
         let mut speculator = bounded_speculator(config, vec![Box::new(drafter)], self.boundary);

@@ -138,7 +138,7 @@ pub trait TreeShape {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{MOST, Wide, grown, speculator};
+    use super::testing::{MOST, Wide, grown, grown_by, speculator};
     use super::{Budget, From, Grow};
     use crate::error::Result;
     use crate::sampling::SamplingParams;
@@ -179,14 +179,14 @@ mod tests {
             for nodes in [1, 2, 3, 7, MOST] {
                 for width in [0, 1, 2, 9] {
                     let wide = |seed| -> Box<dyn Drafter> { Box::new(Wide { seed, ..Wide::new(width) }) };
-                    let (tree, _) = grown(shape(), vec![wide(1)], nodes);
+                    let (tree, _) = grown_by(shape(), vec![wide(1)], nodes);
                     assert_eq!(tree.drafted() > 0, width > 0, "{name}, {nodes} nodes, {width} wide");
                     assert_eq!(shape().is_chain(), name == "chain");
-                    grown(shape(), vec![wide(1), wide(2), wide(3)], nodes);
+                    grown_by(shape(), vec![wide(1), wide(2), wide(3)], nodes);
                 }
                 if !shape().prunes() {
                     // What was drawn may not be dropped, so it is never more than the budget.
-                    let (tree, _) = grown(shape(), vec![Box::new(Repeats), Box::new(Repeats)], nodes);
+                    let (tree, _) = grown_by(shape(), vec![Box::new(Repeats), Box::new(Repeats)], nodes);
                     assert!((1..=nodes).contains(&tree.drafted()), "{name}");
                 }
             }

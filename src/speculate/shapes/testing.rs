@@ -86,34 +86,13 @@ impl Drafter for Wide {
     }
 }
 
-impl TreeShape for Box<dyn TreeShape> {
-    fn name(&self) -> &'static str {
-        (**self).name()
-    }
-    fn begin(&mut self) {
-        (**self).begin();
-    }
-    fn plan(&mut self, signals: &Signals<'_>, budget: &Budget) {
-        (**self).plan(signals, budget);
-    }
-    fn next(&mut self, tree: &TokenTree, budget: &Budget) -> Option<Grow> {
-        (**self).next(tree, budget)
-    }
-    fn prune(&mut self, tree: &TokenTree, budget: &Budget) -> Option<Vec<NodeId>> {
-        (**self).prune(tree, budget)
-    }
-    fn observe(&mut self, outcome: &RoundOutcome) {
-        (**self).observe(outcome);
-    }
-}
-
 /// Notes what a shape asks for.
-struct Watched<S> {
-    shape: S,
+struct Watched {
+    shape: Box<dyn TreeShape>,
     steps: Rc<RefCell<Vec<Grow>>>,
 }
 
-impl<S: TreeShape> TreeShape for Watched<S> {
+impl TreeShape for Watched {
     fn name(&self) -> &'static str {
         self.shape.name()
     }
@@ -152,6 +131,15 @@ pub(crate) fn speculator(shape: impl TreeShape + 'static, drafters: Vec<Box<dyn 
 /// The tree of one round, and what was asked step by step.
 pub(crate) fn grown(
     shape: impl TreeShape + 'static,
+    drafters: Vec<Box<dyn Drafter>>,
+    nodes: usize,
+) -> (TokenTree, Vec<Grow>) {
+    grown_by(Box::new(shape), drafters, nodes)
+}
+
+/// The same of a shape of any kind.
+pub(crate) fn grown_by(
+    shape: Box<dyn TreeShape>,
     drafters: Vec<Box<dyn Drafter>>,
     nodes: usize,
 ) -> (TokenTree, Vec<Grow>) {
