@@ -44,7 +44,7 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// How requests speculate that do not say it themselves.
     pub speculation: SpeculationConfig,
-    /// Tokens of finished answers that the suffix store holds at most.
+    /// Tokens of answers, and of what leads to them, that the suffix store holds at most.
     pub remembered_tokens: usize,
     /// What an earlier load has measured on this device ([`Engine::known_cuts`]); what it does not hold is measured.
     pub known_cuts: Option<KnownCuts>,
@@ -307,7 +307,7 @@ impl Engine {
         self.core.memory.suffix.borrow_mut().clear();
     }
 
-    /// The suffix store, which holds finished answers for the drafter `suffix`, as bytes to keep.
+    /// The suffix store, which holds answers and the last 16 tokens before each for the drafter `suffix`, as bytes to keep.
     pub fn save_suffix_store(&self) -> Vec<u8> {
         self.core.memory.suffix.borrow().save()
     }

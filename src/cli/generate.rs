@@ -49,7 +49,8 @@ pub(super) struct Generate {
     /// A text that the drafter `corpus` copies from.
     #[arg(long)]
     corpus: Option<PathBuf>,
-    /// What the drafter `suffix` learned from earlier answers: read before, written after. Made where it is missing.
+    /// What the drafter `suffix` learned: earlier answers and the last 16 tokens before each. Read before, written after;
+    /// made where it is missing.
     #[arg(long)]
     suffix_store: Option<PathBuf>,
     /// One JSON object on stdout instead of the text.

@@ -5,7 +5,8 @@ use super::drafters::suffix_store::{STORE_TOKENS, SuffixStore};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Tokens of the prompt's end that are stored with an answer, so that its beginning can be found.
+/// Tokens of the prompt's end that are stored with an answer, so that its beginning can be found; texts on
+/// privacy name them.
 const LEAD_IN: usize = 16;
 
 /// Shared stores. Their owner decides whether and where they are saved.
@@ -25,7 +26,7 @@ impl Memory {
         Memory { suffix: Rc::new(RefCell::new(store)), corpus: RefCell::new(None) }
     }
 
-    /// A request is over: what was said after `prompt` tokens joins the finished answers.
+    /// A request is over, be it aborted: what was said after `prompt` tokens, and what led to it, joins the finished answers.
     pub fn remember(&self, tokens: &[u32], prompt: usize) {
         if tokens.len() > prompt {
             self.suffix.borrow_mut().add(&tokens[prompt.saturating_sub(LEAD_IN)..]);

@@ -141,7 +141,7 @@ export const FIELDS = {
       {
         value: "keep",
         label: "is kept in this browser",
-        about: "It never leaves this device. It is as private as the answers.",
+        about: "Answers and the last words before each. They never leave this device.",
       },
     ],
     initial: "visit",

@@ -61,8 +61,9 @@ export interface LoadOptions {
   /** Tokens of context to make room for; without it, as many as the model was trained for, within reason. */
   context?: number;
   /**
-   * Keeps what finished answers teach the drafters for later visits, in the origin's IndexedDB; up to so many bytes, or 1 MiB.
-   * It is off by default: tokens of answers are as private as the answers. They never leave the device; see `forget`.
+   * Keeps what answers teach the drafters for later visits, in the origin's IndexedDB; up to so many bytes, or 1 MiB. It is
+   * off by default: answers, also aborted ones, and the last 16 tokens before each are as private as the conversation. They
+   * never leave the device; see `forget`.
    */
   remember?: boolean | { bytes: number };
   /**

@@ -1,7 +1,7 @@
 /**
  * What a user's own answers have taught the drafters, kept in the origin's IndexedDB, one record for each tokenizer. It holds
- * tokens of finished answers, so it is as private as they are: it never leaves the device, and it is only kept where the
- * page asks for it (`remember`).
+ * answers, also aborted ones, and the last 16 tokens before each, so it is as private as the conversation: it never leaves
+ * the device, and it is only kept where the page asks for it (`remember`).
  */
 import { ForedraftError, reasonOf } from "./errors.js";
 
