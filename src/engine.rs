@@ -3,7 +3,7 @@
 use crate::device::Device;
 pub use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::generation::{Generation, Prompt, Request, prompt_tokens};
+use crate::generation::{CancelHandle, Generation, Prompt, Request, prompt_tokens};
 use crate::gpu::{GpuExecutor, KnownCuts};
 use crate::model::tensors::specify;
 use crate::model::{MemoryPlan, Model, ModelConfig};
@@ -239,7 +239,7 @@ impl Engine {
     /// Runs a request; what the KV cache still holds of its prompt is not computed again. One at a time: there is one
     /// cache.
     pub fn generate(&self, request: Request) -> Generation {
-        Generation::new(Rc::clone(&self.core), request)
+        Generation::new(Rc::clone(&self.core), request, CancelHandle::default())
     }
 
     /// Name of the target model.

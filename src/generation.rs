@@ -92,20 +92,25 @@ impl Request {
     }
 }
 
-/// Aborts a generation from elsewhere.
-#[derive(Debug, Clone)]
+/// Aborts a generation or a bench from elsewhere.
+#[derive(Debug, Clone, Default)]
 pub struct CancelHandle(Rc<Cell<bool>>);
 
 impl CancelHandle {
-    /// The generation ends after the work in flight, with `finish_reason: "abort"`.
+    /// It ends after the work in flight, a generation with `finish_reason: "abort"`, a bench with [`Error::Aborted`].
     pub fn cancel(&self) {
         self.0.set(true);
+    }
+
+    /// An error where it was cancelled.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.get() { Err(Error::Aborted) } else { Ok(()) }
     }
 }
 
 /// A running request: a stream of events that ends with [`Event::Done`] or an error. Dropping it ends it.
 pub struct Generation {
-    cancelled: Rc<Cell<bool>>,
+    cancel: CancelHandle,
     state: Option<Box<State>>,
     step: Option<Step>,
 }
@@ -113,15 +118,14 @@ pub struct Generation {
 type Step = LocalFuture<'static, (Box<State>, Option<Result<Event>>)>;
 
 impl Generation {
-    pub(crate) fn new(core: Rc<Core>, request: Request) -> Generation {
-        let cancelled = Rc::new(Cell::new(false));
-        let phase = Phase::Waiting(core, Box::new(request), Rc::clone(&cancelled));
-        Generation { cancelled, state: Some(Box::new(State { phase, events: VecDeque::new() })), step: None }
+    pub(crate) fn new(core: Rc<Core>, request: Request, cancel: CancelHandle) -> Generation {
+        let phase = Phase::Waiting(core, Box::new(request), cancel.clone());
+        Generation { cancel, state: Some(Box::new(State { phase, events: VecDeque::new() })), step: None }
     }
 
     /// A handle that aborts this generation.
     pub fn cancel_handle(&self) -> CancelHandle {
-        CancelHandle(Rc::clone(&self.cancelled))
+        self.cancel.clone()
     }
 
     /// The next event; `None` after the last.
@@ -170,7 +174,7 @@ struct State {
 }
 
 enum Phase {
-    Waiting(Rc<Core>, Box<Request>, Rc<Cell<bool>>),
+    Waiting(Rc<Core>, Box<Request>, CancelHandle),
     Running(Box<Running>),
     Over,
 }
@@ -184,7 +188,7 @@ impl State {
             }
             let result = match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Over => return (self, None),
-                Phase::Waiting(core, request, cancelled) => Running::start(core, *request, cancelled).await,
+                Phase::Waiting(core, request, cancel) => Running::start(core, *request, cancel).await,
                 Phase::Running(running) => running.round(&mut self.events).await,
             };
             match result {
@@ -215,7 +219,7 @@ impl Drop for Busy {
 
 struct Running {
     busy: Busy,
-    cancelled: Rc<Cell<bool>>,
+    cancel: CancelHandle,
     sampling: SamplingParams,
     speculator: Speculator,
     detokenizer: Detokenizer,
@@ -237,7 +241,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(core: Rc<Core>, request: Request, cancelled: Rc<Cell<bool>>) -> Result<Phase> {
+    async fn start(core: Rc<Core>, request: Request, cancel: CancelHandle) -> Result<Phase> {
         let start_ms = runtime::now_ms();
         let busy = Busy::take(&core)?;
         request.sampling.validate(core.target.config.vocabulary)?;
@@ -289,7 +293,7 @@ impl Running {
         let prompt = &tokens[..tokens.len() - 1];
         let mut running = Running {
             busy,
-            cancelled,
+            cancel,
             sampling: request.sampling,
             detokenizer: Detokenizer::new(),
             stop,
@@ -319,7 +323,7 @@ impl Running {
         }
         let models = [Some(&core.target), draft];
         for (index, model) in models.into_iter().flatten().enumerate() {
-            match prefill(core.executor(), model, prompt, &running.cancelled).await {
+            match prefill(core.executor(), model, prompt, &running.cancel).await {
                 Ok(cached) if index == 0 => running.cached_tokens = cached,
                 Ok(_) => {}
                 Err(Error::Aborted) => break,
@@ -335,7 +339,7 @@ impl Running {
     }
 
     async fn round(mut self: Box<Self>, events: &mut VecDeque<Event>) -> Result<Phase> {
-        if self.cancelled.get() {
+        if self.cancel.check().is_err() {
             return Ok(self.end(FinishReason::Abort, Chunk::default(), events));
         }
         let core = Rc::clone(&self.busy.0);

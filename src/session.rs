@@ -2,11 +2,10 @@
 
 use crate::engine::{Core, Engine};
 use crate::error::{Error, Result};
-use crate::generation::{Generation, Request};
+use crate::generation::{CancelHandle, Generation, Request};
 use crate::model::Model;
 use crate::plan::{Executor, MAX_COLUMNS, Submission};
 use crate::runtime;
-use std::cell::Cell;
 use std::rc::Rc;
 
 /// What one submit of prefill should take, so that an abort is heard.
@@ -27,7 +26,7 @@ impl Session {
 
     /// Runs the next request; only what is not in the cache is prefilled.
     pub fn generate(&self, request: Request) -> Generation {
-        Generation::new(Rc::clone(&self.core), request)
+        Generation::new(Rc::clone(&self.core), request, CancelHandle::default())
     }
 }
 
@@ -37,7 +36,7 @@ pub(crate) async fn prefill(
     executor: &dyn Executor,
     model: &Model,
     tokens: &[u32],
-    cancelled: &Cell<bool>,
+    cancel: &CancelHandle,
 ) -> Result<usize> {
     if tokens.len() > model.context {
         return Err(Error::PromptTooLong { prompt_tokens: tokens.len(), context_tokens: model.context });
@@ -46,9 +45,7 @@ pub(crate) async fn prefill(
     let mut at = cached;
     let mut passes = 1;
     while at < tokens.len() {
-        if cancelled.get() {
-            return Err(Error::Aborted);
-        }
+        cancel.check()?;
         let piece = &tokens[at..tokens.len().min(at + passes * MAX_COLUMNS)];
         // Where a tree was accepted in the round before, its path has to be moved together first.
         let mut runs: Vec<_> = model.take_pending().into_iter().collect();

@@ -303,14 +303,13 @@ impl Engine {
 impl Engine {
     /// Measures speculation against plain decoding. `suite` is JSON `{name?, prompts: [{id, category, messages,
     /// max_tokens?}]}`, `options` JSON `{speculation?: [text, …], per_category?, max_tokens?, repeats?}`; `on_progress` is
-    /// called with JSON `{id, config, done, total}`. Gives the report as JSON, the same as `foredraft bench --json`.
-    #[wasm_bindgen(unchecked_return_type = "Promise<string>")]
+    /// called with JSON `{id, config, done, total}`.
     pub fn bench(
         &self,
         suite: &str,
         options: &str,
         #[wasm_bindgen(unchecked_param_type = "(progress: string) => void")] on_progress: js_sys::Function,
-    ) -> Result<js_sys::Promise, JsValue> {
+    ) -> Result<Bench, JsValue> {
         let suite: Suite = parse("suite", suite).map_err(thrown)?;
         let options: WebBench = parse("bench options", options).map_err(thrown)?;
         let arms = options.speculation.iter().map(|text| text.parse()).collect::<Result<Vec<Arm>, Error>>();
@@ -321,8 +320,8 @@ impl Engine {
             repeats: options.repeats,
             ..bench::Options::default()
         };
-        let engine = self.0.clone();
-        Ok(future_to_promise(async move {
+        let (engine, cancel) = (self.0.clone(), options.cancel.clone());
+        let report = future_to_promise(async move {
             let mut report = |progress: &bench::Progress<'_>| {
                 // What the listener throws is its own affair.
                 let _ = on_progress.call1(&JsValue::NULL, &json!(progress).to_string().into());
@@ -330,7 +329,29 @@ impl Engine {
             let (report, _) = bench::run(&engine, &suite, &options, &mut report).await.map_err(thrown)?;
             report.check().map_err(thrown)?;
             Ok(json!(report).to_string().into())
-        }))
+        });
+        Ok(Bench { report, cancel })
+    }
+}
+
+/// A bench that runs.
+#[wasm_bindgen]
+pub struct Bench {
+    report: js_sys::Promise,
+    cancel: CancelHandle,
+}
+
+#[wasm_bindgen]
+impl Bench {
+    /// The report as JSON, the same as `foredraft bench --json`.
+    #[wasm_bindgen(unchecked_return_type = "Promise<string>")]
+    pub fn report(&self) -> js_sys::Promise {
+        self.report.clone()
+    }
+
+    /// Asks it to end; then there is an error, `aborted`, in place of the report.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
     }
 }
 

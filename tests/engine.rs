@@ -6,6 +6,7 @@ mod engine;
 mod gguf;
 
 use engine::{bytes, load, request, run};
+use foredraft::bench;
 use foredraft::engine::{DeviceChoice, Engine, LoadOptions, Progress};
 use foredraft::error::Error;
 use foredraft::generation::{ContextOverflow, Prompt, Request};
@@ -121,6 +122,27 @@ fn an_abort_during_prefill_ends_with_nothing() {
     assert_eq!((summary.finish_reason, summary.tokens.len()), (FinishReason::Abort, 0));
     let fresh = run(tiny().generate(request(text("hello"), 5)));
     assert_eq!(run(engine.generate(request(text("hello"), 5))).tokens, fresh.tokens, "the engine goes on");
+}
+
+#[test]
+fn a_cancelled_bench_ends_with_the_run_it_is_at_and_forgets_nothing() {
+    let engine = tiny();
+    run(engine.generate(request(text("hello"), 5)));
+    let learned = engine.save_suffix_store();
+    let suite = r#"{"prompts":[{"id":"a","category":"a","messages":[{"role":"user","content":"hello"}]}]}"#;
+    let suite = serde_json::from_str(suite).expect("a suite");
+    let options = bench::Options::default();
+    let mut runs = 0;
+    let mut cancel_the_second = |_: &bench::Progress<'_>| {
+        runs += 1;
+        if runs == 2 {
+            options.cancel.cancel();
+        }
+    };
+    let found = block_on(bench::run(&engine, &suite, &options, &mut cancel_the_second));
+    assert_eq!(found.expect_err("it was cancelled").code(), "aborted");
+    assert_eq!(runs, 2, "of four");
+    assert!(engine.save_suffix_store() == learned);
 }
 
 /// Where it pays a plain step is submitted before the token of the one before is known. Whatever ends an answer, nothing of

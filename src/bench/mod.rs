@@ -20,7 +20,7 @@ pub use report::{CategoryRow, Figures, Overall, PromptRow, Report, Timing};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::generation::{Busy, Prompt, Request};
+use crate::generation::{Busy, CancelHandle, Generation, Prompt, Request};
 use crate::plan::{COLUMN_BUCKETS, MAX_COLUMNS};
 use crate::sampling::SamplingParams;
 use crate::speculate::SpeculationConfig;
@@ -32,6 +32,7 @@ use crate::speculate::tree::TokenTree;
 use report::{Builder, Run};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Tokens of the untimed run of each configuration that comes before all timed ones: caches and thread pools fill.
 const WARM_UP_TOKENS: usize = 4;
@@ -110,6 +111,8 @@ pub struct Options {
     pub repeats: usize,
     /// How to sample; every run has the same seed.
     pub sampling: SamplingParams,
+    /// Ends the bench early, with [`Error::Aborted`].
+    pub cancel: CancelHandle,
 }
 
 impl Default for Options {
@@ -122,6 +125,7 @@ impl Default for Options {
             max_tokens: None,
             repeats: 1,
             sampling: SamplingParams::default(),
+            cancel: CancelHandle::default(),
         }
     }
 }
@@ -220,7 +224,8 @@ async fn measure(
         options.arms.push(off.clone());
     }
     let options = &options;
-    let verify_cost_at = profile::verify_cost(engine, &COLUMN_BUCKETS, &COST_CONTEXTS, COST_TURNS).await?;
+    let verify_cost_at =
+        profile::verify_cost(engine, &COLUMN_BUCKETS, &COST_CONTEXTS, COST_TURNS, &options.cancel).await?;
     let prompts = options.select(&suite.prompts, |prompt| &prompt.category);
     let pairs = options.repeats.max(1) * options.arms.len();
     // The first pair has its plain run from the prompt's own; without timing there are no others.
@@ -303,7 +308,9 @@ impl Bench<'_> {
         request.max_tokens = max_tokens;
         request.sampling = self.options.sampling.clone();
         request.speculation = Some(arm.speculation.clone());
-        let summary = self.engine.generate(request).finish().await?;
+        let cancel = &self.options.cancel;
+        let summary = Generation::new(Rc::clone(&self.engine.core), request, cancel.clone()).finish().await?;
+        cancel.check()?;
         let mut answer = summary.tokens;
         answer.extend(summary.end_token);
         Ok(Run { answer, decode_ms: summary.timings.decode_ms, speculation: summary.speculation })

@@ -3,7 +3,7 @@
 use super::report::median;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::generation::Busy;
+use crate::generation::{Busy, CancelHandle};
 use crate::gpu::{CutTime, GpuExecutor, TuneReport};
 use crate::model::Model;
 use crate::plan::{Executor, MAX_COLUMNS, Params, Plan, PlanId, Step, Submission, round_trip_ms, time_ms};
@@ -69,6 +69,7 @@ pub(super) async fn verify_cost(
     columns: &[usize],
     contexts: &[usize],
     turns: usize,
+    cancel: &CancelHandle,
 ) -> Result<VerifyCost> {
     let _busy = Busy::take(&engine.core)?;
     let (executor, model) = (engine.executor(), engine.target());
@@ -86,6 +87,7 @@ pub(super) async fn verify_cost(
         }
         for (&context, passes_ms) in &mut passes_ms {
             for (&columns, shortest) in passes_ms {
+                cancel.check()?;
                 let ms = Timed { runs: model.pass(Params::sampled_chain(columns, context), true) }.ms(executor).await?;
                 if turn > 0 {
                     *shortest = shortest.min((ms - round_trip_ms).max(TICK_MS));
@@ -103,7 +105,7 @@ pub(super) async fn verify_cost(
 /// Times every kernel of the engine's target `repeats` times in turn and takes the medians. What the KV cache held is lost.
 pub async fn profile(engine: &Engine, columns: &[usize], contexts: &[usize], repeats: usize) -> Result<Profile> {
     // A GPU that was idle starts slowly: this comes first, and counts the fastest passes only.
-    let verify_cost = verify_cost(engine, columns, contexts, repeats).await?;
+    let verify_cost = verify_cost(engine, columns, contexts, repeats, &CancelHandle::default()).await?;
     let _busy = Busy::take(&engine.core)?;
     let (executor, model) = (engine.executor(), engine.target());
     model.kv.rollback(0);

@@ -64,6 +64,7 @@ pub(super) async fn bench(args: Bench) -> Result<ExitCode> {
         max_tokens: args.max_tokens,
         repeats: args.repeats,
         sampling: args.sampling.params()?,
+        ..Options::default()
     };
     let report = match (&args.replay, &args.suite) {
         (Some(path), _) => {

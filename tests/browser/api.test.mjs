@@ -57,6 +57,21 @@ const tasks = {
     engine.unload();
     return { code, text: answer.choices[0].message.content, running: await running };
   },
+  async bench({ load, suite }) {
+    const engine = await Engine.load(load);
+    const abort = new AbortController();
+    const code = (error) => error.code;
+    const stopped = await engine.bench(suite, { signal: abort.signal, onProgress: () => abort.abort() }).catch(code);
+    const answer = await engine.chat.completions.create({ messages: suite.prompts[0].messages });
+    const unloaded = await engine.bench(suite, { onProgress: () => engine.unload() }).catch(code);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    // By one of these the CPU gives way every 16 ms while it works.
+    let working = 0;
+    const Real = MessageChannel;
+    globalThis.MessageChannel = function () { working++; return new Real(); };
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    return { stopped, text: answer.choices[0].message.content, unloaded, working };
+  },
   async refuse({ load, options }) {
     const refuse = (more) => Engine.load({ ...load, ...more }).then(() => "loaded", ({ code, details }) => [code, details.option]);
     return Promise.all(options.map(refuse));
@@ -503,6 +518,12 @@ for (const name of browserNames) {
     test("foredraft/worker lets go of a load and of an answer too", { timeout: MINUTE }, async () => {
       const { code, text, running } = await inOwnWorker("giveUp", { load, request: hello });
       assert.deepEqual([code, text, running], ["aborted", "Hello there, world of drafts.", "unloaded"]);
+    });
+
+    test("a bench ends soon after its signal or an unload, and the engine goes on", { timeout: MINUTE }, async () => {
+      const prompts = Array.from({ length: 500 }, (_, id) => ({ id: String(id), category: "say", messages: content("hi") }));
+      const result = await inOwnWorker("bench", { load, suite: { prompts } });
+      assert.deepEqual(result, { stopped: "aborted", text: "Hello there, world of drafts.", unloaded: "unloaded", working: 0 });
     });
 
     test("a lost device is a typed error, and the conversation goes on after recover()", { timeout: 3 * MINUTE }, async (t) => {

@@ -409,7 +409,7 @@ for (const name of browserNames) {
       await page.close();
     });
 
-    test("a bench can be stopped, and the model is there again", { timeout: 2 * MINUTE }, async () => {
+    test("a bench can be stopped, and the model is still there", { timeout: 2 * MINUTE }, async () => {
       const page = await open(`${server.origin}/?model=/models/${DRAFT}&device=cpu&context=1024&max_tokens=8#bench`);
       await page.click("#run");
       await page.waitForFunction(() => / of \d+$/.test(document.querySelector("#bench-text").textContent), { timeout: MINUTE });

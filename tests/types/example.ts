@@ -126,7 +126,7 @@ export async function look(engine: Engine): Promise<void> {
   await engine.recover({ onProgress: ({ progress }) => console.log(progress) });
   await engine.forget();
   await forget();
-  await engine.bench({ prompts: [{ id: "a", category: "qa", messages: [{ role: "user", content: "hi" }] }] }, { repeats: 1 });
+  await engine.bench({ prompts: [{ id: "a", category: "qa", messages: [{ role: "user", content: "hi" }] }] }, { repeats: 1, signal: AbortSignal.timeout(1000) });
   const reports: unknown[] = [await probe({ model: "/model.gguf" }), engine.storage, storage, await checkShaders({ pipelines: false })];
   console.log(reports);
   // @ts-expect-error it is not to be changed

@@ -39,13 +39,14 @@ export function startBench(session: Session, settings: Settings, address: URLSea
     refresh();
     try {
       const suite = await prompts();
-      const report = await session.use((engine) => {
+      const report = await session.use((engine, signal) => {
         const wanted = speculation(settings.values, session.hasDraft);
         return engine.bench(suite, {
           speculation: [wanted === "off" ? "auto" : wanted],
           per_category: number("bench-per-category"),
           max_tokens: number("bench-max-tokens"),
           repeats: number("bench-repeats"),
+          signal,
           onProgress: ({ id, config, done, total }) =>
             tell(done / total, `${id}, ${config === "off" ? "plain" : "guessing"}: ${done} of ${total}`),
         });
@@ -70,8 +71,7 @@ export function startBench(session: Session, settings: Settings, address: URLSea
     event.preventDefault();
     void run();
   });
-  // A bench cannot be asked to end.
-  button("bench-stop").addEventListener("click", () => void session.restart().catch(complain));
+  button("bench-stop").addEventListener("click", () => session.stop());
   copies(button("bench-copy"), () => json);
   session.onChange(refresh);
   refresh();

@@ -93,12 +93,6 @@ export class Session {
     this.working?.abort();
   }
 
-  /** Ends the work that runs, also such as cannot be asked to end: the model is loaded again. */
-  async restart(): Promise<void> {
-    this.stop();
-    await this.recover();
-  }
-
   /** Loads the model again, so that a conversation can go on; where that fails or is cancelled it can be tried again. */
   async recover(): Promise<void> {
     const { engine } = this;

@@ -148,15 +148,17 @@ export class ModelEngine {
   }
 
   /**
-   * Measures speculation against plain decoding, in turn, on this device. Requests wait until it is done; {@link unload}
-   * ends it early. Fails with `mismatch` where a text is not the one of plain decoding.
+   * Measures speculation against plain decoding, in turn, on this device. Requests wait until it is done; a signal ends it
+   * early, with `aborted`, and so does {@link unload}. Fails with `mismatch` where a text is not the one of plain decoding.
    */
   async bench(
     suite: BenchSuite,
-    options: BenchSettings & { onProgress?: (progress: BenchProgress) => void } = {},
+    options: BenchSettings & { onProgress?: (progress: BenchProgress) => void; signal?: AbortSignal } = {},
   ): Promise<BenchReport> {
-    const { onProgress, ...settings } = options;
-    return this.now.client.call("bench", { suite, options: settings }, { ...(onProgress && { onEvent: onProgress }) });
+    const { onProgress, signal, ...settings } = options;
+    if (signal?.aborted) throw ForedraftError.aborted(signal);
+    const call = { signal, ...(onProgress && { onEvent: onProgress }) };
+    return this.now.client.call("bench", { suite, options: settings }, call);
   }
 
   /** Bytes in use, by purpose. */

@@ -57,7 +57,7 @@ export class EngineHost {
   /** Ends the hearing of a `forget` that means every engine. */
   private unhear = () => {};
   private readonly running = new Map<number, AbortController>();
-  /** Generations take turns: they share one KV cache. */
+  /** Generations and benches take turns: they share one KV cache. */
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly post: (answer: Answer) => void) {}
@@ -76,14 +76,24 @@ export class EngineHost {
       case "load":
         return this.post({ id, kind: "result", of: "load", result: await this.load(id, ask.args) });
       case "generate":
-        return this.post({ id, kind: "result", of: "generate", result: await this.queue(id, ask.args) });
+        return this.post({
+          id,
+          kind: "result",
+          of: "generate",
+          result: await this.queue(id, (signal) => this.generate(id, ask.args, signal)),
+        });
       case "memory":
         return this.post({ id, kind: "result", of: "memory", result: this.memory() });
       case "forget":
         await this.forget();
         return this.post({ id, kind: "result", of: "forget", result: null });
       case "bench":
-        return this.post({ id, kind: "result", of: "bench", result: await this.bench(id, ask.args) });
+        return this.post({
+          id,
+          kind: "result",
+          of: "bench",
+          result: await this.queue(id, (signal) => this.bench(id, ask.args, signal)),
+        });
       case "probe":
         await start(ask.args.wasm);
         return this.post({ id, kind: "result", of: "probe", result: await probeModels(ask.args) });
@@ -225,24 +235,34 @@ export class EngineHost {
     return done;
   }
 
-  private bench(id: number, { suite, options }: Calls["bench"]["args"]): Promise<Calls["bench"]["result"]> {
-    const result = this.turn.then(async () => {
-      const onProgress = (json: string) => {
-        this.post({ id, kind: "event", of: "bench", event: JSON.parse(json) as Calls["bench"]["event"] });
-      };
-      const report = await this.loaded().bench(JSON.stringify(suite), JSON.stringify(options), onProgress);
-      return JSON.parse(report) as Calls["bench"]["result"];
-    });
-    this.turn = result.catch(() => {});
-    return result;
-  }
-
-  private queue(id: number, args: GenerateArgs): Promise<Summary> {
+  /** Runs work in its turn; its signal is that of `cancel`. */
+  private queue<T>(id: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const abort = new AbortController();
     this.running.set(id, abort);
-    const result = this.turn.then(() => this.generate(id, args, abort.signal));
+    const result = this.turn.then(() => work(abort.signal));
     this.turn = result.catch(() => {});
     return result.finally(() => this.running.delete(id));
+  }
+
+  private async bench(
+    id: number,
+    { suite, options }: Calls["bench"]["args"],
+    signal: AbortSignal,
+  ): Promise<Calls["bench"]["result"]> {
+    const engine = this.loaded();
+    signal.throwIfAborted();
+    const onProgress = (json: string) => {
+      this.post({ id, kind: "event", of: "bench", event: JSON.parse(json) as Calls["bench"]["event"] });
+    };
+    const bench = engine.bench(JSON.stringify(suite), JSON.stringify(options), onProgress);
+    const cancel = () => bench.cancel();
+    signal.addEventListener("abort", cancel);
+    try {
+      return JSON.parse(await bench.report()) as Calls["bench"]["result"];
+    } finally {
+      signal.removeEventListener("abort", cancel);
+      bench.free();
+    }
   }
 
   private async generate(id: number, args: GenerateArgs, signal: AbortSignal): Promise<Summary> {
