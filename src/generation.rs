@@ -222,6 +222,8 @@ struct Running {
     cancel: CancelHandle,
     sampling: SamplingParams,
     speculator: Speculator,
+    /// Whether the answer joins those that drafters copy from.
+    teaches: bool,
     detokenizer: Detokenizer,
     stop: StopMatcher,
     /// Prompt and answer; the KV cache holds all but the last.
@@ -266,6 +268,7 @@ impl Running {
         if speculator.active() && core.drafters.replace(drafters.clone()) != drafters {
             core.cost.borrow_mut().forget_drafters();
         }
+        let teaches = speculator.active() && setup.store().is_some();
         if let Some(top) = request.logprobs {
             speculator = with_logprobs(speculator, top, request.sampling.temperature)?;
         }
@@ -310,6 +313,7 @@ impl Running {
             first_token_ms: None,
             counters: Counters::default(),
             speculator,
+            teaches,
             tokens: tokens.clone(),
         };
         let mut draft = core.draft.as_deref().filter(|_| running.speculator.needs_draft_model());
@@ -422,7 +426,7 @@ impl Running {
             text: std::mem::take(&mut self.text),
             tokens,
         };
-        if self.speculator.active() {
+        if self.teaches {
             self.tokens.extend(self.end_token);
             core.memory.remember(&self.tokens, self.prompt_tokens);
         }

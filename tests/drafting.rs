@@ -102,6 +102,9 @@ fn an_answer_joins_the_store_when_its_request_ends() {
     let saved = engine.save_suffix_store();
     let second = rounds(suffix);
     assert!(2 * second < first, "{second} rounds of an answer that is known, {first} before");
+    let known = engine.save_suffix_store();
+    assert_eq!(rounds("drafter=suffix,length=fixed,suffix_store=0"), first, "asked not to, it copies nothing");
+    assert!(engine.save_suffix_store() == known, "and nothing of it is kept");
     engine.reset_learned();
     assert_eq!(rounds(suffix), first, "what was forgotten does not come back");
     engine.reset_learned();

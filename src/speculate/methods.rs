@@ -4,6 +4,7 @@ use super::accept::{AcceptanceRule, Exactness};
 use super::config::SpeculationConfig;
 use super::drafters::Drafter;
 use super::drafters::suffix_array::SuffixArray;
+use super::drafters::suffix_store::SuffixStore;
 use super::kv::KvView;
 use super::length::{AcceptanceEstimator, LengthPolicy};
 use super::memory::Memory;
@@ -12,6 +13,7 @@ use super::shapes::TreeShape;
 use super::{accept, drafters, kv, length, select, shapes};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// All methods, by kind and in the order in which they are listed.
@@ -228,6 +230,11 @@ impl<'a> Setup<'a> {
             schema: false,
             boundary: None,
         }
+    }
+
+    /// The store of finished answers, if there is one and this request is not to leave it alone.
+    pub fn store(&self) -> Option<Rc<RefCell<SuffixStore>>> {
+        self.memory.filter(|_| self.count("suffix_store") > 0).map(|memory| Rc::clone(&memory.suffix))
     }
 
     /// The index of the corpus, if there is one.

@@ -327,7 +327,7 @@ for (const name of browserNames) {
     });
 
     test("a race gives the same text twice, and is replayed", { timeout: 3 * MINUTE }, async (t) => {
-      const page = await open(`${server.origin}/?device=cpu&context=512&max_tokens=24&speculation=ngram#race`, {
+      const page = await open(`${server.origin}/?device=cpu&context=512&max_tokens=24&speculation=suffix#race`, {
         reducedMotion: true,
       });
       assert.equal(await page.$eval("#race-start", (button) => button.disabled), true);
@@ -351,6 +351,11 @@ for (const name of browserNames) {
       await page.waitForSelector("#race-skip[hidden]", { timeout: MINUTE });
       assert.ok(performance.now() - began >= slowest * 1000 - 100, "the replay was faster than the runs");
       assert.equal(await lane("plain"), await lane("guessing"));
+      const guessed = () => page.$$eval("#lane-guessing-text mark", (marks) => marks.map((mark) => mark.textContent));
+      const first = await guessed();
+      await page.click("#race-start");
+      await page.waitForSelector("#race-replay:not([hidden])", { timeout: 2 * MINUTE });
+      assert.deepEqual(await guessed(), first, "the second time the same is guessed, and nothing from the first answer");
       t.diagnostic(await text(page, "#race-result"));
       await close(page);
     });

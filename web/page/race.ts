@@ -137,7 +137,8 @@ export function startRace(session: Session, settings: Settings): void {
         if (plain.aborted) return undefined;
         lanes.plain.say("recorded");
         status.textContent = "Now with guesses.";
-        const how = wanted === "off" ? "auto" : wanted;
+        // Not from an answer to the same question that was given before: that would be a race against a copy.
+        const how = `${["auto", "off"].includes(wanted) ? "" : `${wanted},`}suffix_store=0`;
         const guessing = await record(engine, text, how, settings, signal, (count) =>
           lanes.guessing.say(`running, ${count} tokens`),
         );

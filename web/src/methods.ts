@@ -94,6 +94,8 @@ export interface MethodOptions {
   suffix_min_prob?: number;
   /** `suffix`: longest match, tokens; 1 to 64, default 64. */
   suffix_depth?: number;
+  /** `suffix`: 1: earlier answers are copied from, and this one joins them; 0: neither, with any drafter; 0 to 1, default 1. */
+  suffix_store?: number;
   /** `sam`: shortest match that drafts, tokens; 1 to 64, default 1. */
   sam_min_match?: number;
   /** `sam`: tokens by which a match in the corpus must be longer than one in the text so far; 0 to 64, default 5. */

@@ -68,7 +68,7 @@ impl Hierarchy {
             guesses: setup.count("hierarchy_guesses"),
             text: Vec::new(),
             places: BTreeMap::new(),
-            history: setup.memory.map(|memory| Rc::clone(&memory.suffix)),
+            history: setup.store(),
             corpus: setup.corpus_index(),
             rates: priors(),
         }

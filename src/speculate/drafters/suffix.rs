@@ -39,6 +39,13 @@ pub static METHOD: Method = Method {
             max: 1.0,
         },
         OptionSpec { key: "suffix_depth", about: "longest match, tokens", default: 64.0, min: 1.0, max: 64.0 },
+        OptionSpec {
+            key: "suffix_store",
+            about: "1: earlier answers are copied from, and this one joins them; 0: neither, with any drafter",
+            default: 1.0,
+            min: 0.0,
+            max: 1.0,
+        },
     ],
     test: "drafters::suffix",
     make: Make::Drafter(|setup| Ok(Box::new(Suffix::new(setup)))),
@@ -85,7 +92,7 @@ impl Suffix {
             min_prob: setup.option("suffix_min_prob") as f32,
             depth: setup.count("suffix_depth") as u32,
             request: Automaton::new(true),
-            store: setup.memory.map(|memory| Rc::clone(&memory.suffix)),
+            store: setup.store(),
             start: None,
             places: Vec::new(),
         }
