@@ -3,8 +3,11 @@
 #[path = "support/gguf.rs"]
 #[expect(dead_code, reason = "only a part is used here")]
 mod gguf;
+#[path = "support/typescript.rs"]
+mod typescript;
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -45,6 +48,13 @@ fn has(value: &Value, paths: &[&str]) {
     for path in paths {
         assert!(value.pointer(path).is_some_and(|found| !found.is_null()), "{path} is missing in {value:#}");
     }
+}
+
+/// An object has the fields that TypeScript is told of: those of all these interfaces.
+fn is_typed(value: &Value, file: &str, interfaces: &[&str]) {
+    let keys: BTreeSet<String> = value.as_object().expect("an object").keys().cloned().collect();
+    let typed: BTreeSet<String> = interfaces.iter().flat_map(|name| typescript::fields(file, name)).collect();
+    assert_eq!(keys, typed, "{interfaces:?} in web/src/{file}");
 }
 
 #[test]
@@ -91,10 +101,9 @@ fn generate_prints_one_object() {
             "/speculation/maps",
         ],
     );
-    // Null where nobody read the rows, or where the model did not end the answer.
-    for path in ["/speculation/bound", "/speculation/target_efficiency", "/end_token"] {
-        assert!(value.pointer(path).is_some(), "{path} is missing in {value:#}");
-    }
+    is_typed(&value["speculation"], "openai.ts", &["SpeculationStats"]);
+    is_typed(&value["timings"], "openai.ts", &["Timings"]);
+    is_typed(&value, "protocol.ts", &["Summary"]);
     assert_eq!(value["finish_reason"], "length");
     assert_eq!(value["usage"]["completion_tokens"], 12);
 
@@ -225,6 +234,13 @@ fn bench_compares_with_plain_decoding_and_replays_its_own_texts() {
         ],
     );
     assert_eq!(value["mismatches"], serde_json::json!([]));
+    is_typed(&value, "bench.ts", &["BenchReport"]);
+    for row in [&value["overall"][0], &value["controls"][0]] {
+        is_typed(row, "bench.ts", &["BenchOverall", "BenchFigures"]);
+    }
+    is_typed(&value["categories"][0], "bench.ts", &["BenchCategory", "BenchFigures"]);
+    is_typed(&value["categories"][0]["prompts"][0], "bench.ts", &["BenchPrompt", "BenchFigures"]);
+    is_typed(&value["categories"][0]["round_ms"], "bench.ts", &["BenchRoundTime"]);
     let rows = value["categories"].as_array().expect("rows");
     let names: Vec<_> = rows.iter().map(|row| (row["category"].as_str(), row["prompts"][0]["id"].as_str())).collect();
     let (a, b) = ((Some("a"), Some("a-1")), (Some("b"), Some("b-1")));

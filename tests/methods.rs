@@ -2,12 +2,16 @@
 //!
 //! `FOREDRAFT_UPDATE=1 cargo test --release --test methods` writes `web/src/methods.ts` anew.
 
+#[path = "support/typescript.rs"]
+mod typescript;
+
 use foredraft::error::Error;
 use foredraft::speculate::SpeculationConfig;
 use foredraft::speculate::accept::Exactness;
 use foredraft::speculate::methods::METHODS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use typescript::{fields, path, read};
 
 /// What `web/src/methods.ts` has to be.
 fn typescript() -> String {
@@ -40,19 +44,11 @@ fn typescript() -> String {
     text + "}\n"
 }
 
-fn web(file: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web/src").join(file)
-}
-
-fn read(file: &str) -> String {
-    std::fs::read_to_string(web(file)).unwrap_or_default()
-}
-
 #[test]
 fn typescript_names_every_method_and_number() {
     let expected = typescript();
     if std::env::var_os("FOREDRAFT_UPDATE").is_some() {
-        std::fs::write(web("methods.ts"), &expected).expect("written");
+        std::fs::write(path("methods.ts"), &expected).expect("written");
     }
     assert!(
         read("methods.ts") == expected,
@@ -72,15 +68,11 @@ fn keys() -> BTreeSet<String> {
 
 #[test]
 fn typescript_has_every_key() {
-    let text = read("speculation.ts");
-    let (_, interface) = text.split_once("export interface SpeculationConfig").expect("the interface");
-    let (interface, _) = interface.split_once("\n}").expect("its end");
-    let key = |line: &str| line.trim().split_once("?: ").map(|(key, _)| key.to_owned());
-    let written: BTreeSet<String> = interface.lines().filter_map(key).collect();
     let options = METHODS.iter().flat_map(|method| method.options).map(|option| option.key.to_owned());
     let expected: BTreeSet<String> = keys().difference(&options.collect()).cloned().collect();
     assert_eq!(
-        written, expected,
+        fields("speculation.ts", "SpeculationConfig"),
+        expected,
         "keys of SpeculationConfig in web/src/speculation.ts, and those that the engine takes"
     );
 }

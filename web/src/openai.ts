@@ -203,7 +203,13 @@ export interface SpeculationStats {
   bound: number | null;
   /** A plain step's time over that of checking a draft of mean size (MoESD): 1 is free. `null` where it was not measured. */
   target_efficiency: number | null;
+  /** Milliseconds of the rounds that drafting took: the host's work, and passes of draft models with a submit of their own. */
+  draft_ms: number;
+  /** Milliseconds of the rounds that the model's passes took, from submit to read-back. */
+  verify_ms: number;
+  /** Submits of work to the device in the rounds. */
   submits: number;
+  /** Times in the rounds that the device was waited for to read from it. */
   maps: number;
 }
 
