@@ -46,7 +46,7 @@ pub(super) struct Generate {
     /// off, auto, or KEY=VALUE,… (drafter=ngram+model, num_speculative_tokens=4, …).
     #[arg(long, default_value = "auto")]
     speculation: String,
-    /// A text that the drafter `corpus` copies from.
+    /// A text that the drafter `corpus` copies from, at most 16 MiB.
     #[arg(long)]
     corpus: Option<PathBuf>,
     /// What the drafter `suffix` learned: earlier answers and the last 16 tokens before each. Read before, written after;
@@ -63,7 +63,7 @@ pub(super) async fn generate(args: Generate) -> Result<()> {
     let prompt = prompt(&args)?;
     let mut speculation: SpeculationConfig = args.speculation.parse()?;
     if let Some(path) = &args.corpus {
-        speculation.corpus = Some(read_text(path)?);
+        speculation = speculation.with_corpus(read_text(path)?)?;
     }
     let sampling = args.sampling.params()?;
     let mut options = args.model.options()?;

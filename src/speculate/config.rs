@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// `suffix` finds whatever the others that copy would find; `recycling` behind it adds nothing on recorded answers, and its
 /// row statistics cost a plain step 0.7 of 17 ms on a CPU.
 pub const AUTO_DRAFTERS: [&str; 1] = ["suffix"];
-/// Most characters of `corpus`.
+/// Most bytes of `corpus`, in UTF-8.
 const MAX_CORPUS_BYTES: usize = 16 << 20;
 
 /// `off`, `auto`, or `KEY=VALUE,…`; in JSON also an object with the same keys. Names are those of [`METHODS`].
@@ -37,7 +37,7 @@ pub struct SpeculationConfig {
     pub kv: String,
     /// Tokens to draft a round at most, 0 to 31; `None` leaves it to policy and drafter.
     pub num_speculative_tokens: Option<usize>,
-    /// The text that the drafter `corpus` copies from.
+    /// The text that the drafter `corpus` copies from, at most 16 MiB in UTF-8.
     pub corpus: Option<String>,
     /// Numbers of the methods, by the keys that they declare.
     pub options: BTreeMap<String, f64>,
@@ -66,6 +66,11 @@ impl SpeculationConfig {
     /// Plain decoding.
     pub fn off() -> Self {
         SpeculationConfig { drafter: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// With a text for the drafter `corpus`; an error where it is too long.
+    pub fn with_corpus(self, text: String) -> Result<Self> {
+        SpeculationConfig { corpus: Some(text), ..self }.check()
     }
 
     /// Names of the drafters to use; an error where one needs a draft model and none is loaded.
@@ -306,6 +311,14 @@ mod tests {
         let written = serde_json::to_string(&text).expect("valid");
         assert_eq!(serde_json::from_str::<SpeculationConfig>(&written).expect("valid"), text, "{written}");
         assert_eq!(serde_json::from_str::<SpeculationConfig>("\"off\"").expect("valid"), SpeculationConfig::off());
+    }
+
+    #[test]
+    fn a_corpus_has_a_limit_in_bytes() {
+        let most = "é".repeat(MAX_CORPUS_BYTES / 2);
+        let too_long = SpeculationConfig::default().with_corpus(format!("{most}e")).expect_err("a byte too many");
+        assert_eq!(too_long.code(), "bad_option");
+        assert!(SpeculationConfig::default().with_corpus(most).is_ok());
     }
 
     #[test]

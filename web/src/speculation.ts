@@ -40,7 +40,7 @@ export interface SpeculationConfig extends MethodOptions {
   kv?: KvViewName;
   /** Tokens to draft a round at most, 0 to 31; without it, what length policy and drafter say. */
   num_speculative_tokens?: number;
-  /** The text that the drafter `"corpus"` copies from. */
+  /** The text that the drafter `"corpus"` copies from, at most 16 MiB in UTF-8. */
   corpus?: string;
 }
 
