@@ -281,6 +281,7 @@ fn bench_compares_with_plain_decoding_and_replays_its_own_texts() {
 fn bench_refuses_what_it_cannot_measure() {
     let traces = File::new("few.json", br#"[{"id":"a-1","category":"a","prompt":[1,2],"answer":[1,2,1,2]}]"#);
     let broken = File::new("broken.json", br#"[{"id":"a-1"}]"#);
+    let silent = File::new("silent.json", br#"[{"id":"a-1","category":"a","prompt":[1,2],"answer":[]}]"#);
     let code = |args: &[&str]| {
         let output = foredraft(&[&["bench", "--json"], args].concat());
         assert!(!output.status.success(), "{args:?} must fail");
@@ -289,6 +290,8 @@ fn bench_refuses_what_it_cannot_measure() {
     assert_eq!(code(&["--suite", broken.path()]), "bad_option");
     assert_eq!(code(&["--replay", broken.path()]), "bad_option");
     assert_eq!(code(&["--replay", "no/such/file.json"]), "io");
+    assert_eq!(code(&["--replay", silent.path()]), "bad_option");
+    assert_eq!(code(&["--replay", traces.path(), "--max-tokens", "0"]), "bad_option");
     assert_eq!(code(&["--replay", traces.path(), "--cost", broken.path()]), "bad_option");
     assert_eq!(code(&["--replay", traces.path(), "--cost", "no-such-device"]), "io");
     let replay = ["--replay", traces.path(), "--speculation"];

@@ -34,6 +34,12 @@ pub fn replay(traces: &[Trace], options: &Options, costs: &Costs) -> Result<Repo
         }
         let most = options.max_tokens.unwrap_or(usize::MAX).min(trace.answer.len());
         let answer = &trace.answer[..most];
+        // Of no tokens there is no rate.
+        if answer.is_empty() {
+            let (name, found) = ("replay".to_owned(), format!("an answer of 0 tokens ({})", trace.id));
+            let expected = "at least 1, in the recording and by max_tokens".to_owned();
+            return Err(Error::BadOption { name, found, expected });
+        }
         for (at, arm) in options.arms.iter().enumerate() {
             let run = rounds(trace, answer, &cost, speculator(arm, trace)?)?;
             let equal = builder.compare(&trace.id, &arm.name, answer, &run.answer);
