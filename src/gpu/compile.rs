@@ -1,6 +1,7 @@
 //! Compiling everything, which a load never does: a load compiles only what its model needs.
 
 use super::GpuExecutor;
+use super::fault::caught;
 use super::kernels::{Geometry, KernelKey};
 use crate::error::{Error, Result};
 use crate::weights::format::Layout;
@@ -23,13 +24,16 @@ impl GpuExecutor {
             let label = key.label();
             let refused = |reason: String| Error::Gpu { reason: format!("shader {label}: {reason}") };
             let source = wgpu::ShaderSource::Wgsl(key.wgsl().map_err(refused)?.into());
-            let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
-            let module = self.device.create_shader_module(descriptor);
-            let compiled =
-                if pipelines { self.pipelines.borrow_mut().get(&self.device, key).map(drop) } else { Ok(()) };
-            let error = scope.pop().await;
-            compiled?;
+            let compile = async {
+                let module = self.device.create_shader_module(descriptor);
+                if pipelines {
+                    self.pipelines.borrow_mut().get(&self.device, key)?;
+                }
+                Ok::<_, Error>(module)
+            };
+            let (module, error) = caught(&self.device, compile).await;
+            let module = module?;
             if let Some(error) = error {
                 return Err(refused(error.to_string()));
             }

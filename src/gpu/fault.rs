@@ -68,3 +68,15 @@ impl Faults {
         self.check().err().unwrap_or_else(|| Error::Gpu { reason: reason.to_owned() })
     }
 }
+
+/// Does something and tells what the device refused meanwhile, which is no fault then: a call that is invalid, or a pipeline
+/// that the driver cannot make.
+pub(super) async fn caught<T>(device: &wgpu::Device, work: impl Future<Output = T>) -> (T, Option<wgpu::Error>) {
+    // The last that was pushed is to be popped first, also where this is given up halfway: variables go in that order.
+    let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let result = work.await;
+    let invalid = validation.pop().await;
+    // What uses a pipeline that could not be made is invalid too.
+    (result, internal.pop().await.or(invalid))
+}

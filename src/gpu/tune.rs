@@ -5,6 +5,7 @@
 //! every column count: sums do not depend on the columns in flight.
 
 use super::GpuExecutor;
+use super::fault::caught;
 use super::kernels::Geometry;
 use crate::error::Result;
 use crate::plan::{
@@ -237,9 +238,8 @@ impl GpuExecutor {
     /// What a candidate takes; for ever where the driver refuses it.
     async fn time_geometry(&self, timing: Timing, geometry: Geometry) -> Result<[f64; WIDTHS.len()]> {
         let mark = self.mark();
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let ms = self.with_cut(timing.class, geometry, self.time_cut(timing)).await;
-        let refused = scope.pop().await;
+        let timed = self.with_cut(timing.class, geometry, self.time_cut(timing));
+        let (ms, refused) = caught(&self.device, timed).await;
         self.release(mark);
         if refused.is_some() { Ok([f64::INFINITY; WIDTHS.len()]) } else { ms }
     }
