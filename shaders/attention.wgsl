@@ -290,8 +290,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if !any {
         return;
     }
-    // Positions of the chunk that any row may see, and those of them that all columns share.
-    let count = max(end, start) - start;
+    // Positions of the chunk that any row may see, in whole steps, and those of them that all columns share.
+    let count = (max(end, start) - start + {UNROLL}u - 1u) / {UNROLL}u * {UNROLL}u;
     let shared_count = min(max(params.base, start) - start, count);
 
     for (var part = 0u; part < vectors; part += 8u) {
@@ -363,25 +363,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #repeat p 4
         var sum{p} = vec2<f32>(0.0);
 #end
-        var j = 0u;
-        for (; j + {UNROLL}u <= shared_count; j += {UNROLL}u) {
-            let at = (cache_at + start + j) * vectors + vector;
-            let weight_at = j * ROWS + item_row;
+        // One loop, wherever the root lies: only where values are found differs.
+        for (var j = 0u; j < count; j += {UNROLL}u) {
 #repeat u UNROLL
-            let v{u} = v_cache[at + {u}u * vectors];
-            let weight{u} = weights[weight_at + {u}u * ROWS];
+            var at{u} = (cache_at + start + j + {u}u) * vectors;
+#end
+            if j + {UNROLL}u > shared_count {
+#repeat u UNROLL
+                at{u} = slots[(j + {u}u) * MAX_COLUMNS + column];
+#end
+            }
+#repeat u UNROLL
+            let v{u} = v_cache[at{u} + vector];
+            let weight{u} = weights[(j + {u}u) * ROWS + item_row];
 #end
 #repeat u UNROLL
 #repeat p 4
             sum{p} = value_pair(weight{u}, v{u}[{p}], sum{p});
 #end
-#end
-        }
-        for (; j < count; j++) {
-            let weight = weights[j * ROWS + item_row];
-            let v = v_cache[slots[j * MAX_COLUMNS + column] + vector];
-#repeat p 4
-            sum{p} = value_pair(weight, v[{p}], sum{p});
 #end
         }
         let row = first_row + item_row;

@@ -3,7 +3,7 @@
 use crate::cpu::CpuExecutor;
 use crate::error::Result;
 use crate::gpu::{AdapterChoice, AdapterReport, GpuExecutor, KernelChoice, SelfTestReport, adapters};
-use crate::plan::{Arithmetic, DeviceInfo, Executor};
+use crate::plan::{Arithmetic, AttentionShape, DeviceInfo, Executor};
 use crate::weights::format::Layout;
 use std::rc::Rc;
 
@@ -31,17 +31,19 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens what the choice says, has `tune` decide how a GPU multiplies matrices, and tests the kernels of `layouts` on it.
+    /// Opens what the choice says, has `tune` decide how a GPU multiplies matrices, and tests the kernels of `layouts` and of
+    /// attention of these `shapes` on it.
     pub(crate) async fn open(
         choice: DeviceChoice,
         arithmetic: Option<Arithmetic>,
         layouts: &[Layout],
+        shapes: &[AttentionShape],
         tune: impl AsyncFn(&GpuExecutor) -> Result<()>,
     ) -> Result<Device> {
         let tested = async |adapter| {
             let gpu = GpuExecutor::request_with(adapter, arithmetic, None).await?;
             tune(&gpu).await?;
-            let report = gpu.self_test(layouts).await?;
+            let report = gpu.self_test(layouts, shapes).await?;
             Ok::<_, crate::error::Error>((Rc::new(gpu), report))
         };
         let on_gpu = |(gpu, report): (Rc<GpuExecutor>, SelfTestReport), reason: &str| Device {
@@ -86,7 +88,7 @@ pub struct DevicesReport {
 pub struct GpuReport {
     /// Its name.
     pub device: DeviceInfo,
-    /// Every kernel against the host, in every width.
+    /// Mat-vecs of every layout against the host, and they and attention in every width against the widest.
     pub self_test: SelfTestReport,
     /// What was decided for it, and why.
     pub kernels: Vec<KernelChoice>,
@@ -96,10 +98,10 @@ pub struct GpuReport {
 
 /// Opens and tests what there is.
 pub async fn devices() -> Result<DevicesReport> {
-    let auto = Device::open(DeviceChoice::Auto, None, &Layout::ALL, async |_| Ok(())).await?;
+    let auto = Device::open(DeviceChoice::Auto, None, &Layout::ALL, &[], async |_| Ok(())).await?;
     let gpu = async {
         let gpu = GpuExecutor::request(AdapterChoice::Any).await?;
-        let self_test = gpu.self_test(&Layout::ALL).await?;
+        let self_test = gpu.self_test(&Layout::ALL, &[]).await?;
         let (device, kernels, fingerprint) = (gpu.device(), gpu.kernel_choices(), gpu.fingerprint());
         Ok::<_, crate::error::Error>(GpuReport { device, self_test, kernels, fingerprint })
     };

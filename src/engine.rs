@@ -7,7 +7,7 @@ use crate::generation::{CancelHandle, Generation, Prompt, Request, prompt_tokens
 use crate::gpu::{GpuExecutor, KnownCuts};
 use crate::model::tensors::specify;
 use crate::model::{MemoryPlan, Model, ModelConfig};
-use crate::plan::{Arithmetic, DeviceInfo, Executor};
+use crate::plan::{Arithmetic, AttentionShape, DeviceInfo, Executor};
 use crate::runtime;
 use crate::session::Session;
 use crate::speculate::SpeculationConfig;
@@ -190,12 +190,12 @@ impl Engine {
             None => None,
         };
         let checked = Checked::of(&target.gguf, draft.as_ref().map(|draft| &draft.gguf), context)?;
-        let Checked { tokenizer, template, context, plans, shapes } = checked;
+        let Checked { tokenizer, template, context, plans, shapes, attention } = checked;
         speculation.drafters(draft.is_some())?;
         progress(&Progress { stage: "device", file: target.file.clone(), loaded_bytes: 0, total_bytes: 0 });
         let known = options.known_cuts.as_ref();
         let tune = async |gpu: &GpuExecutor| gpu.tune(&shapes, known).await.map(|_| ());
-        let device = Device::open(device, arithmetic, &layouts_of(&shapes), tune).await?;
+        let device = Device::open(device, arithmetic, &layouts_of(&shapes), &attention, tune).await?;
         let executor = device.executor.as_ref();
         MemoryPlan::check(&plans, executor)?;
         let name = target.model_name();
@@ -374,6 +374,8 @@ pub(crate) struct Checked {
     pub(crate) plans: Vec<MemoryPlan>,
     /// Layout, rows and columns of all matrices that vectors are multiplied with.
     pub(crate) shapes: Vec<(Layout, usize, usize)>,
+    /// Of each model.
+    pub(crate) attention: Vec<AttentionShape>,
 }
 
 impl Checked {
@@ -385,14 +387,15 @@ impl Checked {
             same_vocabulary(&tokenizer, target, draft)?;
         }
         let context = wanted_context(target, context)?;
-        let (mut plans, mut shapes) = (Vec::new(), Vec::new());
+        let (mut plans, mut shapes, mut attention) = (Vec::new(), Vec::new(), Vec::new());
         for gguf in std::iter::once(target).chain(draft) {
             let config = ModelConfig::from_gguf(gguf)?;
             let tensors = specify(&config, gguf)?;
             plans.push(MemoryPlan::new(&config, &tensors, context.min(config.context)));
             shapes.extend(tensors.multiplied());
+            attention.push(config.attention_shape(context));
         }
-        Ok(Checked { tokenizer, template, context, plans, shapes })
+        Ok(Checked { tokenizer, template, context, plans, shapes, attention })
     }
 }
 

@@ -150,8 +150,9 @@ pub async fn probe(options: ProbeOptions) -> Result<Probe> {
         None => None,
     };
     let layouts = checked.as_ref().map_or_else(|| Layout::ALL.to_vec(), |checked| layouts_of(&checked.shapes));
+    let attention = checked.as_ref().map_or(&[][..], |checked| &checked.attention);
     // Which cut is fastest is for a load to find out.
-    let device = Device::open(device, arithmetic, &layouts, async |_| Ok(())).await?;
+    let device = Device::open(device, arithmetic, &layouts, attention, async |_| Ok(())).await?;
     let executor = device.executor.as_ref();
     let plans = checked.map_or_else(Vec::new, |checked| checked.plans);
     let problem = MemoryPlan::check(&plans, executor).err().map(|error| error.to_string());

@@ -366,7 +366,8 @@ fn rope_kv_agrees_with_its_twin() {
 
 #[test]
 fn attention_and_attention_combine_agree_with_their_twins() {
-    let (gpu, cpu) = (gpu(), CpuExecutor::default());
+    let gpus = [Geometry::SOFTWARE, Geometry::HARDWARE].map(|geometry| device::gpu_with(None, Some(geometry)));
+    let cpu = CpuExecutor::default();
     let views = prop_oneof![Just((0, 0)), (0u32..300, 1u32..300)];
     check(40, (shape(), views, 1usize..=16, 0usize..280, any::<u32>()), |(shape, view, columns, base, seed)| {
         let quantised = seed % 3 == 0 && shape.head_dim.is_multiple_of(32);
@@ -381,8 +382,11 @@ fn attention_and_attention_combine_agree_with_their_twins() {
             executor.release(mark);
             (outcome, tensors.out)
         };
-        let ((found, out), (expected, _)) = (outcome(&gpu), outcome(&cpu));
-        assert_close_or_a_step(&found, &expected, out, 1e-5);
+        let (expected, _) = outcome(&cpu);
+        for gpu in &gpus {
+            let (found, out) = outcome(gpu);
+            assert_close_or_a_step(&found, &expected, out, 1e-5);
+        }
     });
 }
 
@@ -483,7 +487,7 @@ fn the_hardware_geometry_gives_the_same_bits_at_any_width_and_passes_the_self_te
     for arithmetic in [Arithmetic::F32, Arithmetic::Q8] {
         let gpu = device::gpu_with(Some(arithmetic), Some(Geometry::HARDWARE));
         same_bits_at_any_width(&gpu, &[Layout::Q4, Layout::Q6K, Layout::F32]);
-        let report = block_on(gpu.self_test(&Layout::ALL)).expect("self-test");
+        let report = block_on(gpu.self_test(&Layout::ALL, &[])).expect("self-test");
         assert!(report.largest_difference < 1e-5, "{report:?}");
     }
 }
@@ -534,10 +538,19 @@ fn same_bits_at_any_width(gpu: &GpuExecutor, layouts: &[Layout]) -> Vec<u32> {
     last
 }
 
-/// A chain of 16 tokens, then the same 16 in passes of 1, 2, 4, 8: queries, cache and attention have the same bits.
 #[test]
 fn attention_gives_a_column_the_same_bits_at_any_width_and_in_a_tree() {
-    let gpu = gpu();
+    let gpu = |geometry| device::gpu_with(None, Some(geometry));
+    same_attention_at_any_width(&gpu(Geometry::HARDWARE));
+    let (each, widest) = (gpu(Geometry::SOFTWARE), gpu(Geometry::SOFTWARE));
+    widest.use_widest_only("attention".to_owned(), "this test".to_owned());
+    assert!(same_attention_at_any_width(&widest) == same_attention_at_any_width(&each), "a text for all widths");
+}
+
+/// A chain of 16 tokens, then the same 16 in passes of 1, 2, 4, 8: queries, cache and attention have the same bits. Gives
+/// those of the chain.
+fn same_attention_at_any_width(gpu: &GpuExecutor) -> Vec<Vec<u32>> {
+    let mut chains = Vec::new();
     for (head_dim, window, norm) in [(64, 0, false), (256, 70, true)] {
         let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim, capacity: 300, window, scale: 0.125 };
         let base = 120;
@@ -547,7 +560,7 @@ fn attention_gives_a_column_the_same_bits_at_any_width_and_in_a_tree() {
         // Columns by their input, run in passes of the given sizes with the given ancestors.
         let outcome = |passes: &[(Vec<usize>, Params)]| -> Vec<Vec<u32>> {
             let mark = gpu.mark();
-            let tensors = Attention::new(&gpu, Noise::new(5), shape, false);
+            let tensors = Attention::new(gpu, Noise::new(5), shape, false);
             let mut outcome = Vec::new();
             for (inputs_of, params) in passes {
                 for (column, &input) in inputs_of.iter().enumerate() {
@@ -556,8 +569,8 @@ fn attention_gives_a_column_the_same_bits_at_any_width_and_in_a_tree() {
                 }
                 let mut steps = vec![tensors.rope_kv(RopePairs::Halves, norm)];
                 steps.extend(tensors.attention());
-                run(&gpu, bucket(inputs_of.len()), steps, &[], *params);
-                let bits = tensors.out(&gpu);
+                run(gpu, bucket(inputs_of.len()), steps, &[], *params);
+                let bits = tensors.out(gpu);
                 outcome.extend(bits.chunks_exact(row).take(inputs_of.len()).map(<[u32]>::to_vec));
             }
             gpu.release(mark);
@@ -597,7 +610,9 @@ fn attention_gives_a_column_the_same_bits_at_any_width_and_in_a_tree() {
                 assert!(*bits == tree[column], "column {column} of the tree, head_dim {head_dim}");
             }
         }
+        chains.extend(widest);
     }
+    chains
 }
 
 #[test]
@@ -607,7 +622,7 @@ fn a_layout_may_use_its_widest_kernel_for_every_width() {
     let bits = |widest: bool| {
         let gpu = gpu();
         if widest {
-            gpu.use_widest_only(Layout::Q4, "this test".to_owned());
+            gpu.use_widest_only("matvec Q4".to_owned(), "this test".to_owned());
             assert!(gpu.kernel_choices().iter().any(|choice| choice.reason.contains("this test")));
         }
         let weight = matrix(&gpu, &noise, Layout::Q4, rows, cols, 0);
@@ -638,9 +653,9 @@ fn a_layout_may_use_its_widest_kernel_for_every_width() {
 fn self_test_passes_for_every_layout_and_is_quick() {
     let gpu = gpu();
     let mark = gpu.mark();
-    let report = block_on(gpu.self_test(&Layout::ALL)).expect("self-test");
+    let report = block_on(gpu.self_test(&Layout::ALL, &[])).expect("self-test");
     assert!(report.widest_only.is_empty(), "on the adapters that were seen, all widths agree: {report:?}");
-    assert_eq!(report.same_bits.len(), Layout::ALL.len(), "{report:?}");
+    assert_eq!(report.same_bits.len(), Layout::ALL.len() + 1, "attention too: {report:?}");
     assert!(report.largest_difference > 0.0 && report.largest_difference < 1e-5, "{report:?}");
     assert_eq!(gpu.mark(), mark, "the self-test leaves nothing behind");
     println!("{report:?}");
@@ -725,7 +740,8 @@ fn cuts_are_measured_once_a_device() {
         let reports = block_on(gpu.tune(&shapes, known)).expect("tuned");
         let timed = reports.iter().filter(|report| !report.candidates.is_empty()).count();
         if known.is_none() {
-            block_on(gpu.self_test(&[Layout::Q4, Layout::Q8])).expect("what was chosen computes what the host does");
+            block_on(gpu.self_test(&[Layout::Q4, Layout::Q8], &[]))
+                .expect("what was chosen computes what the host does");
         }
         (timed, gpu.known_cuts())
     };

@@ -78,6 +78,8 @@ pub(super) const TEXTURE_EIGHT: usize = u32_after(LAYOUTS, "const EIGHT: u32 = "
 pub(super) const ATTENTION_WORKGROUP: u32 = u32_after(Kernel::Attention.source(), "const WORKGROUP: u32 = ");
 
 const _: () = {
+    let steps = [AttentionCut::SOFTWARE.unroll as usize, AttentionCut::HARDWARE.unroll as usize];
+    assert!(KV_CHUNK.is_multiple_of(steps[0]) && KV_CHUNK.is_multiple_of(steps[1]), "attention.wgsl takes whole steps");
     assert!(ROW_UNIT.is_multiple_of(TEXTURE_GROUP), "layouts.wgsl");
     assert!(u32_after(Kernel::Attention.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "attention.wgsl");
     assert!(

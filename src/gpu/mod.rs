@@ -48,8 +48,9 @@ pub struct GpuExecutor {
     other_cuts: RefCell<BTreeMap<ShapeClass, Geometry>>,
     tuned: RefCell<Vec<TuneReport>>,
     arithmetic: Arithmetic,
-    /// Layouts whose narrow mat-vec kernels differ from the widest, which then serves every column count.
-    widest_only: RefCell<BTreeMap<Layout, String>>,
+    /// Kernels, as a [`SelfTestReport`] names them, whose narrow texts differ from the widest, which then serves every column
+    /// count.
+    widest_only: RefCell<BTreeMap<String, String>>,
     buffers: RefCell<Vec<buffers::Slot>>,
     pipelines: RefCell<pipelines::Pipelines>,
     plans: RefCell<Vec<run::Prepared>>,
@@ -241,10 +242,10 @@ impl GpuExecutor {
                 reason: format!("the fastest of {} that were timed", candidates.len()),
             });
         }
-        for (layout, difference) in self.widest_only.borrow().iter() {
+        for (kernel, difference) in self.widest_only.borrow().iter() {
             choices.push(KernelChoice {
-                kernel: format!("matvec {}", layout.name()),
-                choice: "the widest kernel for every number of columns".to_owned(),
+                kernel: kernel.clone(),
+                choice: "the widest text for every number of columns".to_owned(),
                 reason: format!("self-test: {difference}"),
             });
         }
@@ -334,7 +335,7 @@ impl Executor for GpuExecutor {
 
     fn fingerprint(&self) -> String {
         let (lanes, sample_threads) = (self.lanes(), self.geometry.sample_threads);
-        let widest: Vec<&str> = self.widest_only.borrow().keys().map(|layout| layout.name()).collect();
+        let widest: Vec<String> = self.widest_only.borrow().keys().cloned().collect();
         format!(
             "gpu/{}/matvec {lanes}/sample {sample_threads}{}{}",
             self.identity(),

@@ -5,6 +5,7 @@ use super::buffers::{Slot, request_map};
 use super::kernels::{Binding, KernelKey, MatvecKey};
 use super::pipelines::Pipeline;
 use super::poll::Signal;
+use super::self_test::{matvec_texts, texts_of};
 use super::steps::{Cut, Grid, KeyOf, Lowered, lower};
 use crate::error::{Error, Result};
 use crate::plan::{
@@ -81,10 +82,8 @@ impl GpuExecutor {
         for (index, step) in plan.steps.iter().enumerate() {
             let wrong = |reason: String| refuse(&plan.label, format!("step {index}: {reason}"));
             // What the kernel reads decides what its buffers must hold.
-            let columns = match step {
-                Step::Matvec { weight, .. } if self.widest_only.borrow().contains_key(&weight.layout) => {
-                    MAX_COLUMNS as u32
-                }
+            let columns = match texts_of(step) {
+                Some(texts) if self.widest_only.borrow().contains_key(&texts) => MAX_COLUMNS as u32,
                 _ => bucket,
             };
             let lowered = lower(step, columns, &cut).map_err(wrong)?;
@@ -136,7 +135,7 @@ impl GpuExecutor {
         match lowered.key {
             KeyOf::One(key) => Ok(vec![pipelines.get(&self.device, key)?]),
             KeyOf::Matvec(key) => {
-                let widest = self.widest_only.borrow().contains_key(&key.layout);
+                let widest = self.widest_only.borrow().contains_key(&matvec_texts(key.layout));
                 let mut get = |cols: u32| {
                     let cols = if widest { MAX_COLUMNS as u32 } else { cols };
                     pipelines.get(&self.device, KernelKey::Matvec(MatvecKey { cols, ..key }))

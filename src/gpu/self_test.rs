@@ -1,10 +1,12 @@
-//! The self-test at load: mat-vec kernels of every width must give the same bits a column, and what the host computes.
+//! The self-test at load: kernels that have a text for each width must give a column the same bits in every width, mat-vecs
+//! what the host computes as well.
 
+use super::kernels::Kernel;
 use super::{GpuExecutor, ShapeClass};
 use crate::error::{Error, Result};
 use crate::plan::{
-    Arithmetic, COLUMN_BUCKETS, Columns, Executor, MAX_COLUMNS, MatrixPart, Params, Plan, Q8_WORDS, Step, Submission,
-    UNIFORM_WORDS, Vector,
+    Arithmetic, AttentionShape, COLUMN_BUCKETS, Columns, Executor, KV_CHUNK, MAX_COLUMNS, MatrixPart, Params, Plan,
+    Q8_WORDS, Step, Submission, UNIFORM_WORDS, Vector,
 };
 use crate::sampling::pcg4d;
 use crate::weights::decode::{decode_all, quantise};
@@ -14,30 +16,48 @@ use crate::weights::format::{BLOCK, Layout};
 const ROWS: usize = 37;
 /// Weights in a row: blocks enough to give every lane one and some lanes two.
 const COLS: usize = 1280;
+/// Position whose attention is tested: in a second chunk, with a root in either, and not at the end of a step.
+const POSITION: usize = KV_CHUNK + 11;
+/// A shape for where no model is known: its queries are bound as a uniform, but for the widest pass.
+const SHAPE: AttentionShape =
+    AttentionShape { heads: 16, kv_heads: 4, head_dim: 64, capacity: 0, window: 0, scale: 0.125 };
 /// Largest difference to the host's sums, relative to the sum of the products' sizes.
 const TOLERANCE: f64 = 1e-5;
 
 /// What the self-test found.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct SelfTestReport {
-    /// Layouts whose kernels of all widths gave equal bits.
+    /// Kernels whose texts for all widths gave equal bits: mat-vecs by layout, and attention.
     pub same_bits: Vec<String>,
-    /// Layouts that use the widest kernel throughout, with what differed.
+    /// Those that use the widest text throughout, with what differed.
     pub widest_only: Vec<String>,
-    /// Largest difference to the host, relative to the sum of the products' sizes.
+    /// Largest difference of a mat-vec to the host, relative to the sum of the products' sizes.
     pub largest_difference: f64,
     /// How long it took.
     pub duration_ms: f64,
 }
 
+/// The name of a step's kernel, where there is a text for each number of columns.
+pub(super) fn texts_of(step: &Step) -> Option<String> {
+    match step {
+        Step::Matvec { weight, .. } => Some(matvec_texts(weight.layout)),
+        Step::Attention { .. } => Some(Kernel::Attention.name().to_owned()),
+        _ => None,
+    }
+}
+
+pub(super) fn matvec_texts(layout: Layout) -> String {
+    format!("matvec {}", layout.name())
+}
+
 impl GpuExecutor {
-    /// Tests the mat-vec kernels of these layouts in every cut that was decided for; to be called before plans are prepared,
-    /// since it decides which widths they may use. Fails with `SelfTest` where even the widest kernel does not compute what
-    /// the host does.
-    pub async fn self_test(&self, layouts: &[Layout]) -> Result<SelfTestReport> {
+    /// Tests the mat-vec kernels of these layouts in every cut that was decided for, and attention of these shapes, or of one;
+    /// to be called before plans are prepared, since it decides which widths they may use. Fails with `SelfTest` where even
+    /// the widest mat-vec does not compute what the host does.
+    pub async fn self_test(&self, layouts: &[Layout], shapes: &[AttentionShape]) -> Result<SelfTestReport> {
         let start = crate::runtime::now_ms();
-        let mut report =
-            SelfTestReport { same_bits: vec![], widest_only: vec![], largest_difference: 0.0, duration_ms: 0.0 };
+        let mut largest_difference = 0.0f64;
+        let mut found = Vec::new();
         for &layout in layouts {
             let mut narrow = None;
             for cut in self.cuts_of(layout) {
@@ -45,24 +65,71 @@ impl GpuExecutor {
                 let outcome = self.with_cut(ShapeClass::of(layout, ROWS, COLS), cut, self.test_layout(layout)).await;
                 self.release(mark);
                 let (difference, differs) = outcome?;
-                report.largest_difference = report.largest_difference.max(difference);
+                largest_difference = largest_difference.max(difference);
                 narrow = narrow.or(differs);
             }
+            found.push((matvec_texts(layout), narrow));
+        }
+        let mut narrow = None;
+        for &shape in if shapes.is_empty() { &[SHAPE] } else { shapes } {
+            let mark = self.mark();
+            let differs = self.test_attention(shape).await;
+            self.release(mark);
+            narrow = narrow.or(differs?);
+        }
+        found.push((Kernel::Attention.name().to_owned(), narrow));
+        let (mut same_bits, mut widest_only) = (Vec::new(), Vec::new());
+        for (kernel, narrow) in found {
             match narrow {
-                None => report.same_bits.push(layout.name().to_owned()),
+                None => same_bits.push(kernel),
                 Some(reason) => {
-                    report.widest_only.push(format!("{}: {reason}", layout.name()));
-                    self.use_widest_only(layout, reason);
+                    widest_only.push(format!("{kernel}: {reason}"));
+                    self.use_widest_only(kernel, reason);
                 }
             }
         }
-        report.duration_ms = crate::runtime::now_ms() - start;
-        Ok(report)
+        let duration_ms = crate::runtime::now_ms() - start;
+        Ok(SelfTestReport { same_bits, widest_only, largest_difference, duration_ms })
     }
 
-    /// Takes the widest kernel of a layout for every number of columns, in plans prepared from now on.
-    pub fn use_widest_only(&self, layout: Layout, reason: String) {
-        self.widest_only.borrow_mut().insert(layout, reason);
+    /// Takes the widest text of a kernel, as a [`SelfTestReport`] names it, for every number of columns, in plans prepared
+    /// from now on.
+    pub fn use_widest_only(&self, kernel: String, reason: String) {
+        self.widest_only.borrow_mut().insert(kernel, reason);
+    }
+
+    /// What differs in the attention of a position between passes of every width whose last column it is: their texts, and
+    /// where their roots lie.
+    async fn test_attention(&self, shape: AttentionShape) -> Result<Option<String>> {
+        let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
+        let shape = AttentionShape { capacity: POSITION as u32 + 1, window: 0, ..shape };
+        let size = |factors: [u32; 3]| factors.into_iter().product::<u32>() as usize;
+        let query: Vec<u32> = (0..size([1, heads + 2 * kv_heads, head_dim])).map(|i| unit(7, i).to_bits()).collect();
+        let (halves, _) = random_matrix(Layout::F16);
+        let filled = |words: &[u32]| {
+            let buffer = self.alloc("self-test", UNIFORM_WORDS.max(words.len()))?;
+            self.write(buffer, 0, words).map(|()| buffer)
+        };
+        let cache = |first: usize| {
+            let words = halves.iter().cycle().skip(first).take(size([kv_heads, shape.capacity, head_dim / 2]));
+            filled(&words.copied().collect::<Vec<_>>())
+        };
+        let (qkv, k_cache, v_cache) = (filled(&query.repeat(MAX_COLUMNS))?, cache(0)?, cache(1)?);
+        let words = size([heads, shape.chunks(), head_dim + 4]);
+        let partial = self.alloc("self-test", MAX_COLUMNS * words)?;
+        let mut runs = Vec::new();
+        // The wide ones first: the narrow ones leave their last columns alone.
+        for bucket in COLUMN_BUCKETS.into_iter().rev() {
+            let steps = vec![Step::Attention { qkv, k_cache, v_cache, partial, shape }];
+            let plan = self.prepare(Plan { label: "self-test attention".to_owned(), bucket, steps })?;
+            runs.push((plan, Params::chain(bucket, POSITION + 1 - bucket, 0)));
+        }
+        let ticket = self.submit(Submission { runs, ..Submission::default() })?;
+        self.finish(ticket).await?;
+        let bits = self.read(partial, 0, MAX_COLUMNS * words).await?;
+        let last_of = |columns: usize| &bits[(columns - 1) * words..][..words];
+        let differs = COLUMN_BUCKETS.into_iter().find(|&columns| last_of(columns) != last_of(MAX_COLUMNS));
+        Ok(differs.map(|columns| format!("the last of {columns} columns is not that of {MAX_COLUMNS}")))
     }
 
     /// The difference of the widest kernel to the host, and what differs in a narrower one.
@@ -126,7 +193,7 @@ impl GpuExecutor {
                 let difference = (found - sum).abs() / size.max(f64::MIN_POSITIVE);
                 if difference.is_nan() || difference > TOLERANCE {
                     return Err(Error::SelfTest {
-                        kernel: format!("matvec {}", layout.name()),
+                        kernel: matvec_texts(layout),
                         device: self.report.name.clone(),
                         reason: format!("row {row}, column {column}: found {found}, expected {sum}"),
                     });

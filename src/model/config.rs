@@ -1,7 +1,7 @@
 //! From GGUF metadata to the shape of a decoder. A further architecture is one more row of [`ARCHITECTURES`].
 
 use crate::error::{Error, Result};
-use crate::plan::{Gate, RopePairs};
+use crate::plan::{AttentionShape, Gate, RopePairs};
 use crate::weights::gguf::Gguf;
 use crate::weights::metadata::Metadata;
 
@@ -117,9 +117,21 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// Sizes of attention where all positions are seen.
+    pub fn attention_shape(&self, capacity: usize) -> AttentionShape {
+        AttentionShape {
+            heads: self.heads as u32,
+            kv_heads: self.kv_heads as u32,
+            head_dim: self.head_dim as u32,
+            capacity: capacity as u32,
+            window: 0,
+            scale: self.attention_scale(),
+        }
+    }
+
     /// Factor on attention's scores. Gemma 3 27B alone (62 layers) scales by what its heads would be if they shared the
     /// width evenly.
-    pub fn attention_scale(&self) -> f32 {
+    fn attention_scale(&self) -> f32 {
         let even = self.architecture.name == "gemma3" && self.layers == 62;
         1.0 / (if even { self.width / self.heads } else { self.head_dim } as f32).sqrt()
     }

@@ -281,14 +281,7 @@ impl Recorder {
         let columns = |label: &str, width: usize| executor.alloc(label, MAX_COLUMNS * width);
         let input = |label: &str, width: usize| executor.alloc(label, input_words(width));
         let [q, k, v] = config.qkv_rows();
-        let shape = AttentionShape {
-            heads: config.heads as u32,
-            kv_heads: config.kv_heads as u32,
-            head_dim: config.head_dim as u32,
-            capacity: capacity as u32,
-            window: 0,
-            scale: config.attention_scale(),
-        };
+        let shape = config.attention_shape(capacity);
         let rotation = || executor.alloc("rotation", capacity * config.head_dim);
         let global = rotation()?;
         let local = if config.window > 0 { rotation()? } else { global };

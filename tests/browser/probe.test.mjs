@@ -81,7 +81,7 @@ for (const name of browserNames) {
       const result = await page.evaluate(probe, { model: PATH, device: "gpu" });
       assert.equal(result.error, undefined, JSON.stringify(result.error));
       assert.deepEqual([result.device.kind, result.device.software, result.reason], ["gpu", true, "asked for"]);
-      assert.equal(result.self_test.same_bits.length + result.self_test.widest_only.length, 1, "the layouts of the model are tested");
+      assert.equal(result.self_test.same_bits.length + result.self_test.widest_only.length, 2, "the layout of the model and attention are tested");
       assert.ok(result.kernels.length > 0);
       t.diagnostic(JSON.stringify({ device: result.device.name, speed: result.speed, self_test: result.self_test }));
     });

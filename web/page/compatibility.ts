@@ -51,7 +51,7 @@ function gpuFacts(report: Probe): HTMLElement[] {
   // An adapter in software is not used, so there is nothing to test.
   if (!test) return adapter.software ? facts : [...facts, line("Self-test", "bad", report.reason)];
   const text =
-    `${test.same_bits.length} formats compute the same bits in every width` +
+    `${test.same_bits.length} kernels compute the same bits in every width` +
     (test.widest_only.length > 0 ? `, ${test.widest_only.length} only in one, which is used throughout` : "") +
     `; largest difference to the CPU ${test.largest_difference.toExponential(1)}`;
   return [...facts, line("Self-test", test.widest_only.length > 0 ? "fair" : "good", text)];
