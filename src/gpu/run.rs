@@ -2,11 +2,11 @@
 
 use super::GpuExecutor;
 use super::buffers::{Slot, request_map};
-use super::kernels::{Binding, KernelKey, MatvecKey};
+use super::kernels::Binding;
 use super::pipelines::Pipeline;
 use super::poll::Signal;
-use super::self_test::{matvec_texts, texts_of};
-use super::steps::{Cut, Grid, KeyOf, Lowered, lower};
+use super::self_test::texts_of;
+use super::steps::{Cut, Grid, Lowered, lower};
 use crate::error::{Error, Result};
 use crate::plan::{
     BufferId, COLUMN_BUCKETS, Columns, MAX_COLUMNS, MAX_NODES, Params, Plan, PlanId, ROW_STATS_WORDS, Step, Submission,
@@ -24,8 +24,7 @@ const FIXED_BYTES: u64 = 64;
 
 /// A kernel call ready to be encoded.
 struct Dispatch {
-    /// By column bucket; one entry where the kernel is the same for all.
-    pipelines: Vec<Rc<Pipeline>>,
+    pipeline: Rc<Pipeline>,
     bind_group: wgpu::BindGroup,
     grid: Grid,
     columns: Columns,
@@ -87,9 +86,9 @@ impl GpuExecutor {
                 _ => bucket,
             };
             let lowered = lower(step, columns, &cut).map_err(wrong)?;
-            let pipelines = self.pipelines_of(&lowered, bucket)?;
+            let pipeline = self.pipelines.borrow_mut().get(&self.device, lowered.key)?;
             let buffers = self.buffers.borrow();
-            check_buffers(&lowered, &pipelines[0], &buffers).map_err(wrong)?;
+            check_buffers(&lowered, &pipeline, &buffers).map_err(wrong)?;
             prepared.positions = prepared.positions.min(lowered.positions);
             if let Step::Embed { history, .. } | Step::Sample { history, .. } = step {
                 prepared.positions = prepared.positions.min(buffers[history.0 as usize].words);
@@ -99,10 +98,10 @@ impl GpuExecutor {
             prepared.samples |= matches!(step, Step::Sample { .. });
             prepared.stats |= matches!(step, Step::RowStats { .. });
             let slot = &mut fixed_words[index * SLOT_BYTES as usize / 4..][..FIXED_BYTES as usize / 4];
-            place_fixed(&lowered, &pipelines[0], slot).map_err(wrong)?;
+            place_fixed(&lowered, &pipeline, slot).map_err(wrong)?;
             prepared.dispatches.push(Dispatch {
-                bind_group: self.bind(&lowered, &pipelines[0], &fixed, index, &buffers)?,
-                pipelines,
+                bind_group: self.bind(&lowered, &pipeline, &fixed, index, &buffers)?,
+                pipeline,
                 grid: lowered.grid,
                 columns: lowered.columns,
             });
@@ -127,27 +126,6 @@ impl GpuExecutor {
                 used <= UNIFORM_WORDS as u64 && words(buffer) >= UNIFORM_WORDS as u64
             }),
             texture: Box::new(|part| self.lies_in_texture(part)),
-        }
-    }
-
-    fn pipelines_of(&self, lowered: &Lowered, bucket: u32) -> Result<Vec<Rc<Pipeline>>> {
-        let mut pipelines = self.pipelines.borrow_mut();
-        match lowered.key {
-            KeyOf::One(key) => Ok(vec![pipelines.get(&self.device, key)?]),
-            KeyOf::Matvec(key) => {
-                let widest = self.widest_only.borrow().contains_key(&matvec_texts(key.layout));
-                let mut get = |cols: u32| {
-                    let cols = if widest { MAX_COLUMNS as u32 } else { cols };
-                    pipelines.get(&self.device, KernelKey::Matvec(MatvecKey { cols, ..key }))
-                };
-                match lowered.columns {
-                    Columns::All => Ok(vec![get(bucket)?]),
-                    // A wide pass often wants the logits of one column only.
-                    Columns::Logits => {
-                        COLUMN_BUCKETS.iter().map(|&b| b as u32).filter(|&b| b <= bucket).map(get).collect()
-                    }
-                }
-            }
         }
     }
 
@@ -263,10 +241,8 @@ impl GpuExecutor {
                 if columns == 0 {
                     continue;
                 }
-                let bucket = COLUMN_BUCKETS.iter().position(|&b| b as u32 >= columns).unwrap_or(0);
-                let pipeline = &dispatch.pipelines[bucket.min(dispatch.pipelines.len() - 1)];
                 let (x, y, z) = dispatch.grid.size(columns, params);
-                pass.set_pipeline(&pipeline.pipeline);
+                pass.set_pipeline(&dispatch.pipeline.pipeline);
                 pass.set_bind_group(0, &dispatch.bind_group, &[(slot as u64 * SLOT_BYTES) as u32]);
                 pass.dispatch_workgroups(x, y, z);
             }

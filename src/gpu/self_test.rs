@@ -46,7 +46,7 @@ pub(super) fn texts_of(step: &Step) -> Option<String> {
     }
 }
 
-pub(super) fn matvec_texts(layout: Layout) -> String {
+fn matvec_texts(layout: Layout) -> String {
     format!("matvec {}", layout.name())
 }
 

@@ -28,8 +28,7 @@ pub(super) struct Use {
 
 /// A step in the terms of the GPU.
 pub(super) struct Lowered {
-    /// The permutation for a number of columns.
-    pub(super) key: KeyOf,
+    pub(super) key: KernelKey,
     pub(super) uses: Vec<Use>,
     /// Fields of the kernel's `Fixed` struct.
     pub(super) fixed: Vec<(&'static str, u32)>,
@@ -38,13 +37,6 @@ pub(super) struct Lowered {
     pub(super) columns: Columns,
     /// Positions that history, rotation table or cache have room for.
     pub(super) positions: u64,
-}
-
-/// Most kernels have one text for any number of columns, `matvec` has one for each bucket.
-#[derive(Clone, Copy)]
-pub(super) enum KeyOf {
-    One(KernelKey),
-    Matvec(MatvecKey),
 }
 
 /// Shape of a grid; what varies is the number of live columns and, for attention, of chunks.
@@ -101,7 +93,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
     let lowered = match step {
         Step::Embed { weight, history, out, scale } => embed(weight, *history, *out, *scale, bucket, cut)?,
         Step::RmsNorm { x, weight, out, width, eps, add, columns } => Lowered {
-            key: KeyOf::One(KernelKey::RmsNorm(quantises(*out, *add)?)),
+            key: KernelKey::RmsNorm(quantises(*out, *add)?),
             uses: vec![
                 // The columns whose logits are wanted may stand anywhere in a pass.
                 Use::of("x", *x, &[if *columns == Columns::Logits { MAX_COLUMNS as u32 } else { bucket }, *width]),
@@ -136,7 +128,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
             ];
             uses.extend(qk_norm.map(|weights| Use::of("qk_norm", weights, &[2, shape.head_dim])));
             Lowered {
-                key: KeyOf::One(KernelKey::RopeKv(qk_norm.is_some())),
+                key: KernelKey::RopeKv(qk_norm.is_some()),
                 uses,
                 fixed: vec![
                     ("heads", shape.heads),
@@ -158,7 +150,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
             let attention = geometry.attention.of(bucket, per_kv);
             let cache = [shape.kv_heads, shape.capacity, shape.head_dim / 2];
             Lowered {
-                key: KeyOf::One(KernelKey::Attention(attention, uniform)),
+                key: KernelKey::Attention(attention, uniform),
                 uses: vec![
                     Use::of("qkv", *qkv, &[bucket, heads, shape.head_dim]),
                     Use::of("k_cache", *k_cache, &cache),
@@ -190,7 +182,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
             let key = KernelKey::attention_combine(quantises(*out, false)?, geometry);
             let blocks = shape.heads * shape.head_dim / BLOCK as u32;
             Lowered {
-                key: KeyOf::One(key),
+                key,
                 uses: vec![
                     Use::of("partial", *partial, &[bucket, shape.heads, shape.chunks(), shape.head_dim + 4]),
                     Use::vector("out", *out, bucket, shape.heads * shape.head_dim),
@@ -210,7 +202,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
             }
         }
         Step::Activation { x, out, width, gate } => Lowered {
-            key: KeyOf::One(KernelKey::activation(*gate, quantises(*out, false)?)),
+            key: KernelKey::activation(*gate, quantises(*out, false)?),
             uses: vec![Use::of("x", *x, &[bucket, 2, *width]), Use::vector("out", *out, bucket, *width)],
             fixed: vec![("width", whole_blocks(*width)?)],
             grid: Grid::ByColumns((width / BLOCK as u32).div_ceil(kernels::ACTIVATION_WORKGROUP)),
@@ -218,7 +210,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
             positions: u64::MAX,
         },
         Step::Sample { logits, history, vocabulary } => Lowered {
-            key: KeyOf::One(KernelKey::Sample(geometry.sample_threads)),
+            key: KernelKey::Sample(geometry.sample_threads),
             uses: vec![
                 Use::of("logits", *logits, &[bucket, positive(*vocabulary, "vocabulary")?]),
                 Use::of("tokens", BufferId::TOKENS, &[crate::plan::TOKENS_WORDS as u32]),
@@ -231,7 +223,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
             positions: u64::MAX,
         },
         Step::RowStats { logits, vocabulary } => Lowered {
-            key: KeyOf::One(KernelKey::RowStats(geometry.sample_threads)),
+            key: KernelKey::RowStats(geometry.sample_threads),
             uses: vec![
                 Use::of("logits", *logits, &[bucket, positive(*vocabulary, "vocabulary")?]),
                 Use::of("tokens", BufferId::TOKENS, &[crate::plan::TOKENS_WORDS as u32]),
@@ -245,7 +237,7 @@ pub(super) fn lower(step: &Step, bucket: u32, cut: &Cut<'_>) -> Result<Lowered, 
             let row_words =
                 positive(*rows, "rows")?.checked_mul(positive(*words, "words")?).ok_or("rows * words overflows")?;
             Lowered {
-                key: KeyOf::One(KernelKey::Compact),
+                key: KernelKey::Compact,
                 uses: vec![Use::of("cache", *buffer, &[*rows, *capacity, *words])],
                 fixed: vec![("rows", *rows), ("capacity", *capacity), ("words", *words)],
                 grid: Grid::Folded(row_words.div_ceil(kernels::COMPACT_WORKGROUP)),
@@ -299,7 +291,7 @@ fn embed(
     let blocks = blocks(weight)?;
     let [quants, scales] = matrix(weight);
     Ok(Lowered {
-        key: KeyOf::One(KernelKey::Embed(weight.layout, (cut.texture)(weight))),
+        key: KernelKey::Embed(weight.layout, (cut.texture)(weight)),
         uses: vec![
             quants,
             scales,
@@ -350,7 +342,7 @@ fn matvec(
         return Err(format!("rows end at {end}, a column of out has {out_stride}"));
     }
     Ok(Lowered {
-        key: KeyOf::Matvec(key),
+        key: KernelKey::Matvec(key),
         uses: vec![quants, scales, vector, Use::of("out", out, &[bucket, out_stride])],
         fixed: vec![("rows", weight.rows), ("blocks", blocks), ("out_at", out_at), ("out_stride", out_stride)],
         grid: Grid::Folded(weight.rows.div_ceil(geometry.rows_per_workgroup())),
