@@ -101,7 +101,7 @@ pub enum Vector {
     F32(BufferId),
     /// (columns, width/32, [`Q8_WORDS`]) blocks of 32 elements as signed bytes: `x = scale * q`. Words 0 to 7 are the bytes in
     /// their order, word 8 is the scale, `max |x| / 127`, word 9 the sum of the bytes times the scale, both f32 bits; the
-    /// other two are not used.
+    /// other two are not used. Blocks without an element of 2^-100 and more are zeros.
     Q8(BufferId),
 }
 

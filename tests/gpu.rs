@@ -139,6 +139,25 @@ fn assert_close_or_a_step(found: &[f32], expected: &[f32], out: Vector, toleranc
     }
 }
 
+/// Of some elements 127 over the largest is infinite.
+#[test]
+fn blocks_of_tiny_elements_are_quantised_as_zeros() {
+    for executor in [&gpu() as &dyn Executor, &CpuExecutor::default()] {
+        let x = upload_floats(executor, &Noise::new(2).floats(MAX_COLUMNS * 96));
+        let weight = upload_floats(executor, [[1.0; 32], [1e-37; 32], [1e-29; 32]].as_flattened());
+        let out = vector(executor, &[1.0; MAX_COLUMNS * 96], true);
+        let step = Step::RmsNorm { x, weight, out, width: 96, eps: 1e-5, add: false, columns: Columns::All };
+        run(executor, 1, vec![step], &[], Params::chain(1, 0, 0));
+        let words = read(executor, out.buffer(), out.words(96));
+        for (block, most) in words.chunks_exact(Q8_WORDS).zip([127, 0, 127]) {
+            let bytes: &[i8] = bytemuck::cast_slice(&block[..8]);
+            assert_eq!(bytes.iter().map(|byte| byte.unsigned_abs()).max(), Some(most), "{}", executor.device().name);
+            let [scale, sum] = [8, 9].map(|word| f32::from_bits(block[word]));
+            assert!((scale > 0.0) == (most > 0) && sum.abs() <= 32.0 * 127.0 * scale, "scale {scale}, sum {sum}");
+        }
+    }
+}
+
 fn layout() -> impl Strategy<Value = Layout> {
     proptest::sample::select(Layout::ALL.to_vec())
 }

@@ -2,6 +2,9 @@
 // their scale and sum (plan::Vector::Q8). The kernel has `out`, of vec4<f32> or vec4<u32>.
 
 #ifdef QUANTISED
+// A block of smaller elements is one of zeros: 127 over its largest might be infinite, and its sum no number.
+const LEAST: f32 = 0x1p-100;
+
 // Whole numbers as signed bytes.
 fn bytes_of(v: vec4<f32>) -> u32 {
     let b = (bitcast<vec4<u32>>(vec4<i32>(v)) & vec4<u32>(0xffu)) * vec4<u32>(1u, 0x100u, 0x10000u, 0x1000000u);
@@ -13,7 +16,8 @@ fn put_block(block: u32, v: array<vec4<f32>, 8>) {
 #repeat w 8
     most = max(most, abs(v[{w}]));
 #end
-    let largest = max(max(most.x, most.y), max(most.z, most.w));
+    let found = max(max(most.x, most.y), max(most.z, most.w));
+    let largest = select(found, 0.0, found < LEAST);
     let inverse = select(0.0, 127.0 / largest, largest > 0.0);
     let scale = largest / 127.0;
 #repeat w 8

@@ -2,6 +2,7 @@
 
 use super::preprocess::{Defines, preprocess};
 use crate::plan::{Gate, KV_CHUNK, MAX_COLUMNS, ROW_STATS_WORDS, ROW_UNIT, TOP, UNIFORM_WORDS};
+use crate::weights::decode::LEAST;
 use crate::weights::format::Layout;
 
 macro_rules! kernels {
@@ -67,6 +68,7 @@ pub(super) const COMPACT_WORKGROUP: u32 = u32_after(Kernel::Compact.source(), "c
 pub(super) const MAX_HEAD_DIM: u32 = u32_after(Kernel::AttentionCombine.source(), "const MAX_HEAD_DIM: u32 = ");
 /// Threads of a workgroup of `attention_combine`, each a block of 32 elements where they work alone.
 pub(super) const COMBINE_WORKGROUP: u32 = u32_after(Kernel::AttentionCombine.source(), "const WORKGROUP: u32 = ");
+const QUANTISE: &str = include_str!("../../shaders/shared/quantise.wgsl");
 const LAYOUTS: &str = include_str!("../../shaders/shared/layouts.wgsl");
 /// Texels of a line of the textures that matrices lie in.
 pub(super) const TEXTURE_WIDTH: u32 = u32_after(LAYOUTS, "const TEXTURE_WIDTH: u32 = ");
@@ -87,6 +89,7 @@ const _: () = {
         "attention.wgsl"
     );
     assert!(u32_after(Kernel::AttentionCombine.source(), "const KV_CHUNK: u32 = ") as usize == KV_CHUNK, "combine");
+    assert!((127 - u32_after(QUANTISE, "const LEAST: f32 = 0x1p-")) << 23 == LEAST.to_bits(), "quantise.wgsl");
     assert!(u32_after(Kernel::RmsNorm.source(), "const WORKGROUP: u32 = ") == 32, "rms_norm.wgsl adds as many sums");
     let recent = u32_after(Kernel::Sample.source(), "const MAX_RECENT: u32 = ");
     assert!(recent as usize == crate::sampling::MAX_PENALTY_TOKENS, "sample.wgsl");

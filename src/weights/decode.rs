@@ -69,6 +69,9 @@ pub fn decode_all(layout: Layout, quants: &[u32], scales: &[u32]) -> Vec<f32> {
     weights
 }
 
+/// 2^-100: a block of smaller elements is one of zeros, since 127 over its largest might be infinite.
+pub const LEAST: f32 = f32::from_bits((127 - 100) << 23);
+
 /// Quantises 32 elements of a vector for products with quantised weights: the first ten words of a block of
 /// `plan::Vector::Q8`.
 pub fn quantise(values: &[f32; BLOCK], words: &mut [u32]) {
@@ -81,6 +84,7 @@ pub fn quantise(values: &[f32; BLOCK], words: &mut [u32]) {
             .for_each(|(lane, value)| *lane = if value.abs() > *lane { value.abs() } else { *lane });
     }
     let largest = lanes.into_iter().fold(0.0, |largest, lane| if lane > largest { lane } else { largest });
+    let largest = if largest < LEAST { 0.0 } else { largest };
     let scale = largest / 127.0;
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     // Rounds to the nearest integer, ties to even, and leaves it in the low bits: a loop without calls.
