@@ -61,7 +61,7 @@ pub struct RoundTiming {
     pub draft_steps: usize,
     /// Those of them that ran inside the verify pass's submit.
     pub inner_steps: usize,
-    /// A draft model caught up in the verify pass's submit: its time says nothing of what rounds cost.
+    /// A draft model caught up on the way: these times say nothing of what rounds cost.
     pub caught_up: bool,
     /// A plain step that was submitted before the last round was read: it was waited for only in part.
     pub ahead: bool,

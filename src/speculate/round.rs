@@ -55,6 +55,8 @@ pub struct Speculator {
     /// The next round, where it was submitted ahead.
     submitted: Option<Ahead>,
     waits: Waits,
+    /// A draft model caught up in a pass of its own since the round began.
+    caught_up: bool,
     /// Costs of this device; shared by the requests of an engine.
     pub cost: Rc<RefCell<CostModel>>,
     /// Totals of the request.
@@ -122,6 +124,7 @@ impl Speculator {
             constraint: None,
             infos,
             submitted: None,
+            caught_up: false,
             waits: Waits { probe: Probe::after(WAIT_ROUNDS), again: false },
             cost: Rc::default(),
             totals: Totals::default(),
@@ -246,7 +249,7 @@ impl Speculator {
         let Drafted { mut tree, inner, steps, .. } = drafted;
         let drafted_ms = target.now_ms();
         let inner_steps = inner.as_ref().map_or(0, |inner| inner.steps);
-        let caught_up = inner.as_ref().is_some_and(|inner| inner.caught_up);
+        let caught_up = std::mem::take(&mut self.caught_up) || inner.as_ref().is_some_and(|inner| inner.caught_up);
         let was_ahead = submitted.is_some();
         let ahead = none && max_new > 1 && self.goes_ahead();
         let job = Job { inner, submitted, ahead, ..Job::new(tokens, &tree, sampling, self.needs) };
@@ -479,8 +482,9 @@ impl Speculator {
                     let (start_ms, caught_up) = (target.now_ms(), pass.caught_up);
                     let (words, logits) = target.draft(pass).await?;
                     passes += 1;
-                    if !caught_up {
-                        self.cost.borrow_mut().observe_step(ask.me, target.now_ms() - start_ms);
+                    match caught_up {
+                        true => self.caught_up = true,
+                        false => self.cost.borrow_mut().observe_step(ask.me, target.now_ms() - start_ms),
                     }
                     expansion = drafter.absorb(context, tree, ask, &words, &logits)?;
                 }

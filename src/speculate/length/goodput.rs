@@ -10,7 +10,8 @@
 //! - *Device drafts* cost a step each: their number is chosen before by what is expected of the drafter at each depth. When
 //!   none pays, one token is probed now and then, at most [`PROBE_SHARE`] of the time, unless not even right tokens would pay;
 //!   a probe that is accepted is followed by another at once. A draft model has to read first what was written without it:
-//!   where device drafters have lost [`LOST_SHARE`] of all time with that, they rest. A host draft gives way to a device drafter behind it that is expected to gain more.
+//!   where device drafters have lost [`LOST_SHARE`] of all time with that, they rest. A host draft gives way to a device
+//!   drafter behind it that is expected to gain more.
 //! - A *plain step submitted ahead*, before the one before it was read, takes less, and bars a draft in its round. It is taken
 //!   where that saves more than what drafts gain that begin after a plain step, by the share of the plain steps that one
 //!   follows. Drafters are asked all the same, to be verified the round after.
