@@ -106,8 +106,8 @@ pub(crate) struct Core {
     pub(crate) exits: RefCell<BTreeMap<usize, Rc<Model>>>,
     /// What verifying and drafting cost here.
     pub(crate) cost: Rc<RefCell<CostModel>>,
-    /// Drafters that the costs of draft steps are those of, and the layers that `self` runs.
-    pub(crate) drafters: RefCell<(Vec<&'static str>, Option<usize>)>,
+    /// Drafters that the costs of draft steps are those of, whether a schema was among them, and the layers that `self` runs.
+    pub(crate) drafters: RefCell<(Vec<String>, bool, Option<usize>)>,
     /// Stores that requests share.
     pub(crate) memory: Memory,
     /// The corpus that was used last, as text and tokens: most requests bring the same.

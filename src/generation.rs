@@ -9,7 +9,7 @@ use crate::session::prefill;
 use crate::speculate::accept::Exactness;
 use crate::speculate::drafters::DrafterId;
 use crate::speculate::length::syntax::ends_fragment;
-use crate::speculate::methods::Setup;
+use crate::speculate::methods::{Setup, needs_draft_model};
 use crate::speculate::outcome::RoundOutcome;
 use crate::speculate::target::ModelTarget;
 use crate::speculate::tree::NodeId;
@@ -262,9 +262,10 @@ impl Running {
             ..Setup::new(config)
         };
         let mut speculator = config.speculator(setup)?.with_cost(Rc::clone(&core.cost));
-        // Steps are known by the places of their drafters.
-        let names = speculator.drafters().iter().map(|drafter| drafter.name).collect();
-        let drafters = (names, config.exit_layers(core.target.config.layers));
+        // Steps are known by the places of their drafters; a schema brings one more.
+        let names = config.drafters(core.draft.is_some())?;
+        let needs_draft = speculator.active() && names.iter().any(|name| needs_draft_model(name));
+        let drafters = (names, request.schema.is_some(), config.exit_layers(core.target.config.layers));
         if speculator.active() && core.drafters.replace(drafters.clone()) != drafters {
             core.cost.borrow_mut().forget_drafters();
         }
@@ -316,7 +317,7 @@ impl Running {
             teaches,
             tokens: tokens.clone(),
         };
-        let mut draft = core.draft.as_deref().filter(|_| running.speculator.needs_draft_model());
+        let mut draft = core.draft.as_deref().filter(|_| needs_draft);
         if let Some(model) = draft.filter(|model| prompt.len() > model.context) {
             let reason = &mut running.speculator.reason;
             reason.push_str(&format!(
@@ -525,13 +526,26 @@ fn fitting_tokens(core: &Core, request: &Request, context: usize) -> Result<(Vec
     // A quarter of the context at a time: what begins anew is read anew, so until that room is full again the same turns go.
     let block = context.div_ceil(4);
     let most = tokens.len().saturating_sub(excess.div_ceil(block) * block);
-    let (mut tokens, mut messages, mut dropped) = (tokens, messages.clone(), 0);
-    while tokens.len() > most {
-        let Some((shorter, gone)) = sliding::without_oldest_turn(&messages) else { break };
-        (messages, dropped) = (shorter, dropped + gone);
-        tokens = prompt_tokens(core, &Prompt::Messages(messages.clone()), tools)?;
+    // Halving, since each look renders and tokenizes all that is left. Without `turns` turns it fits, or is as short as it gets.
+    let (mut fewest, mut turns) = (1, if tokens.len() > most { sliding::old_turns(messages) } else { 0 });
+    let mut found = (tokens, 0);
+    let without = |turns: usize| {
+        let (messages, dropped) = sliding::without_oldest_turns(messages, turns);
+        Ok::<_, Error>((prompt_tokens(core, &Prompt::Messages(messages), tools)?, dropped))
+    };
+    if turns > 0 {
+        found = without(turns)?;
     }
-    Ok((tokens, dropped))
+    while fewest < turns {
+        let middle = usize::midpoint(fewest, turns);
+        let longer = without(middle)?;
+        if longer.0.len() > most {
+            fewest = middle + 1;
+        } else {
+            (turns, found) = (middle, longer);
+        }
+    }
+    Ok(found)
 }
 
 /// The drafted tokens of a round from where the target no longer agreed, along the first branch; empty where it agreed to all.

@@ -91,7 +91,7 @@ impl SpeculationConfig {
 
     /// Layers of the target that the drafter `self` runs, of `layers`; `None` where it is not asked for.
     pub fn exit_layers(&self, layers: usize) -> Option<usize> {
-        let wanted = self.drafter.iter().flatten().any(|name| name == "self");
+        let wanted = self.drafter.iter().flatten().any(|name| methods::parts(name).any(|part| part == "self"));
         let given = Setup::new(self).count("self_layers");
         wanted.then(|| if given == 0 { (2 * layers).div_ceil(3) } else { given.min(layers) })
     }
@@ -176,9 +176,9 @@ impl SpeculationConfig {
     fn check(self) -> Result<Self> {
         let setup = Setup::new(&self);
         for name in self.drafter.iter().flatten() {
-            let (outer, inner) = methods::split(name);
-            for name in [Some(outer), inner].into_iter().flatten() {
-                methods::find("drafter", name).ok_or_else(|| methods::unknown("drafter", name))?;
+            let whole = !name.contains('(') || name.ends_with(')');
+            for part in methods::parts(name) {
+                methods::find("drafter", part).filter(|_| whole).ok_or_else(|| methods::unknown("drafter", name))?;
             }
         }
         setup.length(&self.length)?;
@@ -329,6 +329,12 @@ mod tests {
             let error = text.parse::<SpeculationConfig>().expect_err(text);
             assert_eq!(error.code(), "bad_option", "{text}: {error}");
         }
+        for text in ["drafter=reuse(ngram", "estimator=platt(ema", "drafter=reuse(magic)"] {
+            text.parse::<SpeculationConfig>().expect_err(text);
+        }
+        let inner = |text: &str| text.parse::<SpeculationConfig>().expect("valid");
+        assert_eq!(inner("drafter=reuse(self),self_layers=3").exit_layers(9), Some(3), "also in brackets");
+        assert!(inner("drafter=reuse(model)").drafters(false).is_err());
         let error = "drafter=magic".parse::<SpeculationConfig>().expect_err("no such drafter");
         assert!(error.to_string().contains("ngram"), "{error}");
         let error = "drafter=corpus,corpus=Dear Ann, hello".parse::<SpeculationConfig>().expect_err("a comma");

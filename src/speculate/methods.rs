@@ -344,7 +344,8 @@ impl<'a> Setup<'a> {
 
     fn find<'b>(&'b self, key: &str, name: &'b str) -> Result<(Make, Setup<'b>)> {
         let (outer, inner) = split(name);
-        let method = find(key, outer).ok_or_else(|| unknown(key, name))?;
+        // A bracket that does not end would be lost.
+        let method = find(key, outer).filter(|_| inner.is_some() || outer == name).ok_or_else(|| unknown(key, name))?;
         Ok((method.make, Setup { inner, ..*self }))
     }
 }
@@ -362,9 +363,16 @@ pub fn find(key: &str, name: &str) -> Option<&'static Method> {
     METHODS.iter().copied().find(|method| method.make.key() == key && method.name == name)
 }
 
+/// The methods that a name is made of: itself, and what stands in its brackets.
+pub fn parts(name: &str) -> impl Iterator<Item = &str> {
+    let (outer, inner) = split(name);
+    [Some(outer), inner].into_iter().flatten()
+}
+
 /// Whether a drafter of that name runs the draft model.
 pub fn needs_draft_model(drafter: &str) -> bool {
-    find("drafter", split(drafter).0).is_some_and(|method| method.needs.contains("draft model"))
+    let needs = |name| find("drafter", name).is_some_and(|method| method.needs.contains("draft model"));
+    parts(drafter).any(needs)
 }
 
 /// Names of the methods of a kind.

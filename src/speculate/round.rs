@@ -7,7 +7,6 @@ use super::cost::CostModel;
 use super::drafters::{Ask, DraftContext, Drafter, DrafterId, Expansion, InnerDraft};
 use super::length::probe::Probe;
 use super::length::{Fixed, LengthPolicy, Signals};
-use super::methods;
 use super::outcome::{Needs, RoundOutcome, RoundTiming, Totals};
 use super::select::{Cascade, DraftSelector, DrafterInfo, Offer, Selection};
 use super::shapes::{Budget, Chain, From, TreeShape};
@@ -163,11 +162,6 @@ impl Speculator {
     /// Whether anything can be drafted.
     pub fn active(&self) -> bool {
         !self.parts.drafters.is_empty()
-    }
-
-    /// Whether a drafter may be asked that runs the draft model.
-    pub fn needs_draft_model(&self) -> bool {
-        self.infos.iter().any(|info| methods::needs_draft_model(info.name))
     }
 
     /// Drafters, in the order of their [`DrafterId`]s.
@@ -332,7 +326,6 @@ impl Speculator {
             max_new,
             drafter: None,
             on_device: false,
-            cascade: false,
             behind: None,
             default_tokens: 0,
             room,
@@ -353,7 +346,6 @@ impl Speculator {
             signals.drafter = devices[at].or_else(|| group.first().copied());
             signals.on_device = devices[at].is_some();
             signals.behind = devices[at + 1..].iter().find_map(|&device| device);
-            signals.cascade = group.len() > 1;
             let defaults = group.iter().map(|&id| self.parts.drafters[usize::from(id.0)].default_tokens());
             signals.default_tokens = defaults.max().unwrap_or(0).min(room);
             let nodes = self.parts.length.plan(&signals).min(room);
@@ -366,7 +358,7 @@ impl Speculator {
             if let Some(drafted) = self.record(context, &group, nodes)? {
                 return Ok(drafted);
             }
-            let budget = Budget { nodes, context_len: context.tokens.len() };
+            let budget = Budget { nodes };
             let all = matches!(selection, Selection::All(_));
             let (tree, more) = self.grow(target, context, &group, all, &budget, &signals).await?;
             steps += more;

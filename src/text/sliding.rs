@@ -2,18 +2,31 @@
 
 use serde_json::Value;
 
-/// The messages without their oldest turn, and how many went. A turn begins with a user's message and goes with the answers
-/// and tool results after it; system messages stay wherever they are. `None` where only the last turn is left.
-pub fn without_oldest_turn(messages: &Value) -> Option<(Value, usize)> {
-    let messages = messages.as_array()?;
-    let role = |at: usize| messages[at]["role"].as_str();
-    let is_system = |at: usize| matches!(role(at), Some("system" | "developer"));
-    let first = (0..messages.len()).find(|&at| !is_system(at))?;
-    let next = (first + 1..messages.len()).find(|&at| role(at) == Some("user"))?;
-    let kept = (0..messages.len()).filter(|&at| !(first..next).contains(&at) || is_system(at));
-    let kept: Vec<Value> = kept.map(|at| messages[at].clone()).collect();
-    let gone = messages.len() - kept.len();
-    Some((Value::Array(kept), gone))
+/// Where turns begin: the first at the first message that is no system message, the others with a user's message.
+fn turns(messages: &[Value]) -> Vec<usize> {
+    let first = messages.iter().position(|message| !is_system(message)).unwrap_or(messages.len());
+    let is_user = |at: &usize| messages[*at]["role"] == "user";
+    (first..messages.len()).take(1).chain((first + 1..messages.len()).filter(is_user)).collect()
+}
+
+fn is_system(message: &Value) -> bool {
+    matches!(message["role"].as_str(), Some("system" | "developer"))
+}
+
+/// How many turns may go: all but the last.
+pub fn old_turns(messages: &Value) -> usize {
+    messages.as_array().map_or(0, |messages| turns(messages).len().saturating_sub(1))
+}
+
+/// The messages without their `count` oldest turns, at most [`old_turns`], and how many messages went. A turn goes with the
+/// answers and tool results in it; system messages stay wherever they are.
+pub fn without_oldest_turns(messages: &Value, count: usize) -> (Value, usize) {
+    let Some(all) = messages.as_array() else { return (messages.clone(), 0) };
+    let end = turns(all).get(count).copied().unwrap_or(0);
+    let kept = all.iter().enumerate().filter(|&(at, message)| at >= end || is_system(message));
+    let kept: Vec<Value> = kept.map(|(_, message)| message.clone()).collect();
+    let gone = all.len() - kept.len();
+    (Value::Array(kept), gone)
 }
 
 #[cfg(test)]
@@ -35,12 +48,18 @@ mod tests {
             message("assistant", "4"),
             message("user", "5"),
         ]);
-        let (shorter, gone) = without_oldest_turn(&all).expect("three turns");
+        assert_eq!(old_turns(&all), 2);
+        assert_eq!(without_oldest_turns(&all, 0), (all.clone(), 0));
+        let (shorter, gone) = without_oldest_turns(&all, 1);
         assert_eq!((gone, shorter.as_array().map(Vec::len)), (4, Some(5)));
         assert_eq!([&shorter[0]["content"], &shorter[1]["content"], &shorter[2]["content"]], ["s", "d", "3"]);
-        let (last, gone) = without_oldest_turn(&shorter).expect("two turns");
-        assert_eq!((gone, &last[2]["content"]), (2, &json!("5")));
-        assert_eq!(without_oldest_turn(&last), None, "the last turn stays");
-        assert_eq!(without_oldest_turn(&json!("no messages")), None);
+        let (last, gone) = without_oldest_turns(&all, 2);
+        assert_eq!((gone, &last[2]["content"]), (6, &json!("5")));
+        assert_eq!(without_oldest_turns(&shorter, 1), (last.clone(), 2), "one after the other");
+        assert_eq!(old_turns(&last), 0, "the last turn stays");
+        assert_eq!(
+            [json!("no messages"), json!([]), json!([message("system", "s")])].map(|none| old_turns(&none)),
+            [0; 3]
+        );
     }
 }

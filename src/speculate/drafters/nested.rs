@@ -36,7 +36,7 @@ pub static METHOD: Method = Method {
                 expected: "a host drafter in the brackets, such as nested(ngram)".to_owned(),
             });
         }
-        Ok(Box::new(Nested { passes, inner, guess: Vec::new(), ready: Vec::new() }))
+        Ok(Box::new(Nested { passes, inner, guess: Vec::new(), ready: Vec::new(), path: Vec::new() }))
     }),
 };
 
@@ -49,8 +49,9 @@ pub struct Nested {
     inner: Box<dyn Drafter>,
     /// What the pass in flight checks.
     guess: Vec<u32>,
-    /// Checked tokens that come below the last expanded leaf, last first.
+    /// Checked tokens that come below this path, last first.
     ready: Vec<Candidate>,
+    path: Vec<u32>,
 }
 
 impl Nested {
@@ -103,12 +104,16 @@ impl Drafter for Nested {
     fn expand(&mut self, context: &DraftContext<'_>, tree: &TokenTree, ask: &Ask<'_>) -> Result<Expansion> {
         let last = tree.nodes().len() - 1;
         let in_order = ask.leaves == [NodeId(last as u16)] && ask.width == 1;
-        if let Some(next) = self.ready.pop().filter(|_| in_order) {
+        // Others may have gone on where the checked tokens would.
+        let goes_on = in_order && tree.path_tokens(ask.leaves[0]) == self.path;
+        if let Some(next) = self.ready.pop().filter(|_| goes_on) {
+            self.path.push(next.token);
             return Ok(Expansion::Ready(vec![vec![next]]));
         }
         self.ready.clear();
-        // Only a chain can be run ahead: its next nodes get the next numbers.
-        self.guess = if in_order { self.guess(context, tree, ask.leaves[0])? } else { Vec::new() };
+        // Only a chain can be run ahead: its next nodes get the next numbers. Who wants q wants every token drawn from it.
+        let guesses = in_order && context.draws == ProposalKind::Deterministic;
+        self.guess = if guesses { self.guess(context, tree, ask.leaves[0])? } else { Vec::new() };
         let room = self.passes.room(context.tokens.len(), MAX_COLUMNS).saturating_sub(last);
         self.guess.truncate(room);
         Ok(match self.passes.expand(context, tree, ask, &self.guess) {
@@ -144,7 +149,10 @@ impl Drafter for Nested {
         self.passes.ran(ask.leaves[0], tree.nodes().len(), agreed);
         checked.reverse();
         self.ready = checked;
-        Ok(Expansion::Ready(vec![self.ready.pop().into_iter().collect()]))
+        let next = self.ready.pop();
+        self.path = tree.path_tokens(ask.leaves[0]);
+        self.path.extend(next.as_ref().map(|next| next.token));
+        Ok(Expansion::Ready(vec![next.into_iter().collect()]))
     }
 
     fn observe(&mut self, outcome: &RoundOutcome, me: DrafterId) {

@@ -153,10 +153,14 @@ impl Drafter for Ouroboros {
                 None => each_leaf(ask, |_| Vec::new()),
             });
         }
-        let last = NodeId(tree.nodes().len() as u16 - 1);
-        Ok(each_leaf(ask, |leaf| match self.chain.pop().filter(|_| leaf == last) {
-            Some(token) => vec![Candidate::new(token, DraftStats::of_probability(0.7))],
-            None => self.phrase(tree, ask, leaf),
+        Ok(each_leaf(ask, |leaf| {
+            // Others may have gone on where the chain would.
+            let path = tree.path_tokens(leaf);
+            let next = self.chain.strip_prefix(&path[..]).and_then(|rest| rest.first());
+            match next {
+                Some(&token) => vec![Candidate::new(token, DraftStats::of_probability(0.7))],
+                None => self.phrase(tree, ask, leaf),
+            }
         }))
     }
 
@@ -168,10 +172,11 @@ impl Drafter for Ouroboros {
         words: &[u32],
         _: &[f32],
     ) -> Result<Expansion> {
-        self.chain = words.iter().rev().copied().collect();
-        let first = self.chain.pop();
+        self.chain = words.to_vec();
+        // The model has run all but the last.
+        self.passes.ran(NodeId::ROOT, 1, &words[..words.len().saturating_sub(1)]);
         Ok(each_leaf(ask, |_| {
-            first.map(|token| Candidate::new(token, DraftStats::of_probability(0.7))).into_iter().collect()
+            words.first().map(|&token| Candidate::new(token, DraftStats::of_probability(0.7))).into_iter().collect()
         }))
     }
 

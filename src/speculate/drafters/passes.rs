@@ -132,7 +132,7 @@ impl Passes {
         let mut nodes = Vec::new();
         for &leaf in ask.leaves {
             for node in [NodeId::ROOT].into_iter().chain(tree.path(leaf)) {
-                let known = node.index() < MAX_NODES && (self.run >> node.0 & 1 == 1 || nodes.contains(&node));
+                let known = nodes.contains(&node) || self.holds(tree, node);
                 if !known && !ask.leaves.contains(&node) {
                     nodes.push(node);
                 }
@@ -258,6 +258,15 @@ impl Passes {
         }
         self.model.accept_path(base, mask);
         self.model.kv.extend(&tokens);
+    }
+
+    /// Whether a node of this round's tree was run as it is: another drafter may have put its own where one was run ahead.
+    fn holds(&self, tree: &TokenTree, node: NodeId) -> bool {
+        let known = tree.node(node);
+        match node {
+            NodeId::ROOT => self.run & 1 == 1,
+            _ => node.index() < MAX_NODES && self.is_run(self.run, node, known.token, known.parent),
+        }
     }
 
     fn is_run(&self, run: u32, node: NodeId, token: Option<u32>, parent: NodeId) -> bool {

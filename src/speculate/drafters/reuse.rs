@@ -130,7 +130,9 @@ impl Drafter for Reuse {
     }
 
     fn default_tokens(&self) -> usize {
-        self.inner.as_ref().map_or(TOKENS, |inner| inner.default_tokens())
+        let inner = self.inner.as_ref().map_or(TOKENS, |inner| inner.default_tokens());
+        // Also where the inner one has nothing.
+        inner.max(self.tail.len().min(TOKENS))
     }
 
     fn needs(&self) -> Needs {

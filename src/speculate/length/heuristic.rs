@@ -25,7 +25,12 @@ pub static METHOD: Method = Method {
     test: "length::heuristic",
     make: Make::Length(|setup| {
         let start = setup.count("heuristic_start");
-        Ok(Box::new(Heuristic { start, lengths: [start; MAX_DRAFTERS], cap: setup.config.num_speculative_tokens }))
+        Ok(Box::new(Heuristic {
+            start,
+            lengths: [start; MAX_DRAFTERS],
+            planned: 0,
+            cap: setup.config.num_speculative_tokens,
+        }))
     }),
 };
 
@@ -37,6 +42,8 @@ const MOST: usize = 40;
 pub struct Heuristic {
     start: usize,
     lengths: [usize; MAX_DRAFTERS],
+    /// The place that was planned by last: another drafter of the group may have filled in.
+    planned: usize,
     cap: Option<usize>,
 }
 
@@ -46,7 +53,8 @@ impl LengthPolicy for Heuristic {
     }
 
     fn plan(&mut self, signals: &Signals<'_>) -> usize {
-        let length = &mut self.lengths[place(signals.drafter)];
+        self.planned = place(signals.drafter);
+        let length = &mut self.lengths[self.planned];
         // What there is no room for cannot be accepted whole.
         *length = (*length).min(self.cap.unwrap_or(MOST)).max(1);
         (*length).min(signals.room)
@@ -57,8 +65,10 @@ impl LengthPolicy for Heuristic {
     }
 
     fn observe(&mut self, outcome: &RoundOutcome) {
-        let Some(first) = outcome.tree.nodes().get(1) else { return };
-        let length = &mut self.lengths[place(first.source)];
+        if outcome.tree.drafted() == 0 {
+            return;
+        }
+        let length = &mut self.lengths[self.planned];
         *length = if outcome.verdict.path.len() == outcome.tree.depth() {
             (*length + 2).min(MOST)
         } else {
@@ -73,7 +83,11 @@ impl LengthPolicy for Heuristic {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Kind, MEASURED, Trace};
+    use super::super::testing::{Kind, MEASURED, Trace, speculator};
+    use crate::speculate::cost::CostModel;
+    use crate::speculate::drafters::Drafter;
+    use crate::speculate::drafters::automaton::tests::random;
+    use crate::speculate::simulate::{SimulatedDrafter, SimulatedTarget};
 
     #[test]
     fn two_up_one_down() {
@@ -90,5 +104,17 @@ mod tests {
             lengths.iter().any(|&length| length > 5) && lengths[180..].iter().all(|&length| length == 1),
             "{lengths:?}"
         );
+    }
+
+    #[test]
+    fn learns_by_whom_it_planned_when_another_fills_in() {
+        let text = random(300, 1 << 15, 1);
+        let never: Box<dyn Drafter> = Box::new(SimulatedDrafter::new(text.clone(), |_| -1.0));
+        let wrong: Box<dyn Drafter> = Box::new(SimulatedDrafter::new(text.clone(), |_| 0.0));
+        let mut speculator = speculator("length=heuristic", vec![never, wrong]);
+        let target = SimulatedTarget::new(text, CostModel::of_curve(MEASURED, &[]), 0.1);
+        let outcomes = target.replay(&mut speculator, 200).expect("a replay");
+        let lengths: Vec<usize> = outcomes.iter().map(|outcome| outcome.tree.drafted()).collect();
+        assert_eq!((lengths[0], lengths[10]), (5, 1), "{lengths:?}");
     }
 }

@@ -45,8 +45,6 @@ pub struct Signals<'a> {
     pub drafter: Option<DrafterId>,
     /// Whether that costs passes of a model.
     pub on_device: bool,
-    /// Whether more drafters may fill in behind it, so that it is not known yet who will draft.
-    pub cascade: bool,
     /// A device drafter that is asked next if nothing comes of this draft.
     pub behind: Option<DrafterId>,
     /// What its drafter would draft.

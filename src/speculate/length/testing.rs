@@ -193,7 +193,6 @@ pub(crate) fn signals(cost: &CostModel) -> Signals<'_> {
         max_new: 1000,
         drafter: Some(DrafterId(0)),
         on_device: false,
-        cascade: false,
         behind: None,
         default_tokens: 4,
         room: 15,

@@ -39,13 +39,15 @@ pub struct Thompson {
     cap: Option<usize>,
     /// Accepted and rejected, by drafter.
     counts: [(f64, f64); MAX_DRAFTERS],
+    /// The place that was planned by last: another drafter of the group may have filled in.
+    planned: usize,
     draws: u32,
 }
 
 impl Thompson {
     /// With the fading of counts, and `num_speculative_tokens`.
     pub fn new(fade: f64, cap: Option<usize>) -> Thompson {
-        Thompson { fade, cap, counts: [(0.0, 0.0); MAX_DRAFTERS], draws: 0 }
+        Thompson { fade, cap, counts: [(0.0, 0.0); MAX_DRAFTERS], planned: 0, draws: 0 }
     }
 
     /// Uniform in the open unit interval.
@@ -79,7 +81,8 @@ impl LengthPolicy for Thompson {
     }
 
     fn plan(&mut self, signals: &Signals<'_>) -> usize {
-        let (accepted, rejected) = self.counts[place(signals.drafter)];
+        self.planned = place(signals.drafter);
+        let (accepted, rejected) = self.counts[self.planned];
         let most = self.cap.unwrap_or(signals.room).min(signals.room);
         let mut tokens = 0;
         while tokens < most {
@@ -92,17 +95,19 @@ impl LengthPolicy for Thompson {
         tokens
     }
 
-    fn estimate(&mut self, tree: &TokenTree, node: NodeId) -> f32 {
-        let (accepted, rejected) = self.counts[place(tree.node(node).source)];
+    fn estimate(&mut self, _: &TokenTree, _: NodeId) -> f32 {
+        let (accepted, rejected) = self.counts[self.planned];
         ((PRIOR.0 + accepted) / (PRIOR.0 + PRIOR.1 + accepted + rejected)) as f32
     }
 
     fn observe(&mut self, outcome: &RoundOutcome) {
-        let Some(first) = outcome.tree.nodes().get(1) else { return };
+        if outcome.tree.drafted() == 0 {
+            return;
+        }
         let accepted = outcome.verdict.path.len();
         let last = outcome.verdict.path.last().copied().unwrap_or(NodeId::ROOT);
         let rejected = !outcome.tree.node(last).slots.is_empty();
-        let counts = &mut self.counts[place(first.source)];
+        let counts = &mut self.counts[self.planned];
         counts.0 = self.fade * counts.0 + accepted as f64;
         counts.1 = self.fade * counts.1 + f64::from(u8::from(rejected));
     }

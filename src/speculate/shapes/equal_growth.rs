@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_verify_width_is_the_best_of_all_subtrees() {
-        let budget = Budget { nodes: 7, context_len: 10 };
+        let budget = Budget { nodes: 7 };
         for (seed, curve) in
             (0..8).flat_map(|seed| [(seed, [1.0, 1.1, 1.3, 1.7, 2.5]), (seed, [1.0, 1.9, 2.2, 4.0, 7.0])])
         {

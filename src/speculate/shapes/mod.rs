@@ -30,8 +30,6 @@ use crate::plan::{MAX_COLUMNS, MAX_NODES};
 pub struct Budget {
     /// Tokens that may be verified.
     pub nodes: usize,
-    /// Tokens of context, for shapes that look at the place in the text.
-    pub context_len: usize,
 }
 
 /// Whom a shape asks.

@@ -111,6 +111,18 @@ impl TreeShape for Watched {
     fn prune(&mut self, tree: &TokenTree, budget: &Budget) -> Option<Vec<NodeId>> {
         self.shape.prune(tree, budget)
     }
+    fn prunes(&self) -> bool {
+        self.shape.prunes()
+    }
+    fn adapts_width(&self) -> bool {
+        self.shape.adapts_width()
+    }
+    fn is_chain(&self) -> bool {
+        self.shape.is_chain()
+    }
+    fn reset(&mut self) {
+        self.shape.reset();
+    }
     fn observe(&mut self, outcome: &RoundOutcome) {
         self.shape.observe(outcome);
     }
