@@ -311,13 +311,13 @@ for (const name of browserNames) {
             found.push(await ask.catch(describe));
           let taken = false;
           const model = new ReadableStream({ cancel: () => void (taken = true) });
-          found.push(await refuse({ model, contxt: 64 }));
+          found.push(await refuse({ model, contxt: 64 }), await refuse({ model, context: NaN }));
           return { found, taken };
         },
         load,
         options,
       );
-      const more = ["modle", "assets.wasn", "assets.wasn", "contxt"].map((name) => ["bad_option", name]);
+      const more = ["modle", "assets.wasn", "assets.wasn", "contxt", "context"].map((name) => ["bad_option", name]);
       assert.deepEqual(found, [...expected, ...more]);
       assert.equal(taken, false, "a stream can be given again");
       assert.deepEqual(await inOwnWorker("refuse", { load, options }), expected);

@@ -16,6 +16,8 @@ const CASES = [
   [`<tool_call>${A}</tool_call>`, "", ["a"]],
   [`I ask. <tool_call>\n${A}\n</tool_call>\n<tool_call>${A}</tool_call>`, "I ask. ", ["a", "a"]],
   [`<tool_call>${A}`, "", ["a"]],
+  [`<tool_call>${A}</tool_call>\nI look it up.`, "\nI look it up.", ["a"]],
+  ['<tool_call>{"name": "a", "arguments": {"x": "</tool_call>"}}</tool_call>', "", ["a"]],
   ["<tool_call>{broken</tool_call> more", "<tool_call>{broken</tool_call> more", []],
   [`<tool_call>${A}</tool_call><tool_call>{"name": "unknown"}</tool_call>`, null, []],
   [` \n${A}`, "", ["a"]],

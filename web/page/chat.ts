@@ -88,7 +88,8 @@ export function startChat(session: Session, settings: Settings, panel: LivePanel
       }
       refresh();
     }
-    prompt.focus();
+    // Unless the visitor has gone elsewhere meanwhile. What was pressed is hidden now.
+    if (document.activeElement === document.body || document.activeElement === button("stop")) prompt.focus();
   };
 
   byId("chat-form", HTMLFormElement).addEventListener("submit", (event) => {
@@ -111,7 +112,7 @@ export function startChat(session: Session, settings: Settings, panel: LivePanel
   });
   document.addEventListener("keydown", (event) => {
     // In the dialog it closes that.
-    if (event.key === "Escape" && !document.querySelector("dialog[open]")) stop();
+    if (event.key === "Escape" && !event.isComposing && !document.querySelector("dialog[open]")) stop();
   });
   const wrong = input("show-rejected");
   wrong.addEventListener("change", () => log.classList.toggle("with-rejected", wrong.checked));

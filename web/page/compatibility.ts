@@ -86,7 +86,7 @@ async function browserFacts(): Promise<HTMLElement[]> {
         "only over HTTPS, and not in every private window",
       ),
     ),
-    line("Clipboard", ...has(isSecureContext, "reports can be copied", "only over HTTPS; reports can be downloaded")),
+    line("Clipboard", ...has(isSecureContext, "reports can be copied", "only over HTTPS")),
   ];
 }
 

@@ -41,7 +41,7 @@ export function copies(copy: HTMLButtonElement, text: () => string): void {
       await navigator.clipboard.writeText(text());
       copy.textContent = "Copied";
     } catch {
-      copy.textContent = "Not allowed to copy: download it";
+      copy.textContent = "Not allowed to copy";
     }
     setTimeout(() => (copy.textContent = label), 2000);
   });

@@ -173,6 +173,7 @@ export function startModel(session: Session, settings: Settings, address: URLSea
     (session.state === "lost" ? button("recover") : part("prompt")).focus();
   };
 
+  let announced = "";
   session.onProgress = ({ stage, loaded, total, progress: share, text }) => {
     progress(bar, total > 0 ? share : undefined);
     const bytes = total > 0 ? `${size(loaded)} of ${size(total)}` : undefined;
@@ -183,6 +184,9 @@ export function startModel(session: Session, settings: Settings, address: URLSea
       waiting: `Another tab downloads this model${bytes ? `: ${bytes}` : ""}`,
     };
     part("load-text").textContent = told[stage] ?? bytes ?? "Reading the model";
+    // Bytes change many times a second: that is not for who listens.
+    if (stage !== announced) part("load-announcement").textContent = told[stage] ?? "Reading the model";
+    announced = stage;
   };
   listCatalog();
   dropAnywhere(fileField("model"));

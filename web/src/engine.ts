@@ -413,13 +413,8 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
   knownAssets(options.assets);
   if (typeof options.remember === "object") known(options.remember, ["bytes"], "remember.");
   const { device = "auto", storage = "auto" } = options;
-  const args: LoadArgs = { model: send(options.model, "model"), device, storage };
   if (!["auto", "require", "off"].includes(storage)) throw refused("storage", storage, '"auto", "require" or "off"');
-  if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");
-  if (options.arithmetic !== undefined) args.arithmetic = options.arithmetic;
   const context = number("context", options.context);
-  if (context !== undefined) args.context = context;
-  if (options.speculation !== undefined) args.speculation = options.speculation;
   const { usual, least, most } = REMEMBER_BYTES;
   const remember =
     typeof options.remember === "object"
@@ -430,6 +425,11 @@ function loadArgs(options: LoadOptions, models: SentModel[]): LoadArgs {
   if (remember !== undefined && (remember < least || remember > most)) {
     throw refused("remember.bytes", remember, `${least} to ${most}`);
   }
+  const args: LoadArgs = { model: send(options.model, "model"), device, storage };
+  if (options.draftModel !== undefined) args.draftModel = send(options.draftModel, "draftModel");
+  if (options.arithmetic !== undefined) args.arithmetic = options.arithmetic;
+  if (context !== undefined) args.context = context;
+  if (options.speculation !== undefined) args.speculation = options.speculation;
   if (remember !== undefined) args.remember = remember;
   return args;
 }

@@ -20,7 +20,11 @@ export async function startGrammar(wasm: string | undefined): Promise<void> {
 
 /** Matchers for the tokens of an engine; the wasm has been started. */
 export function vocabularyOf(engine: Engine): Vocabulary {
-  return new Vocabulary(engine.tokenBytes(), engine.tokenLengths(), engine.endTokens());
+  try {
+    return new Vocabulary(engine.tokenBytes(), engine.tokenLengths(), engine.endTokens());
+  } catch (thrown) {
+    throw new ForedraftError("schema", `this model's vocabulary: ${reasonOf(thrown)}`);
+  }
 }
 
 /** Bytes of the memory of the wasm: none until a request has needed it. */

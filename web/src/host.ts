@@ -254,7 +254,7 @@ export class EngineHost {
     const onProgress = (json: string) => {
       this.post({ id, kind: "event", of: "bench", event: JSON.parse(json) as Calls["bench"]["event"] });
     };
-    const bench = engine.bench(JSON.stringify(suite), JSON.stringify(options), onProgress);
+    const bench = engine.bench(asJson(suite), asJson(options), onProgress);
     const cancel = () => bench.cancel();
     signal.addEventListener("abort", cancel);
     try {
@@ -273,7 +273,7 @@ export class EngineHost {
       await unlessAborted(startGrammar(this.grammar), signal);
       this.readVocabulary(engine);
     }
-    const generation = engine.generate(JSON.stringify(args));
+    const generation = engine.generate(asJson(args));
     const cancel = () => generation.cancel();
     signal.addEventListener("abort", cancel);
     try {
@@ -407,6 +407,15 @@ function openPort(port: MessagePort, name: string): ByteSource {
       port.postMessage("pull");
     });
   return new StreamSource(name, undefined, pull, () => port.postMessage("cancel"));
+}
+
+/** A request as the engine reads it. What a thread can be sent may still be no JSON: a big integer, a circle. */
+function asJson(request: unknown): string {
+  try {
+    return JSON.stringify(request);
+  } catch (thrown) {
+    throw new ForedraftError("bad_option", `the request: ${reasonOf(thrown)}`);
+  }
 }
 
 function wasUnloaded(): ForedraftError {

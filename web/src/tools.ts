@@ -74,19 +74,26 @@ export class ToolCallReader {
     return text;
   }
 
-  /** At the end: the calls, or the text that was held back and is none. */
+  /** At the end: the calls and the text behind them, or the text that was held back and is none. */
   finish(): { text: string; calls: ToolCall[] } {
-    const calls = this.calling ? this.tagged() : this.prose ? undefined : this.bare();
-    return calls?.length ? { text: "", calls } : { text: this.held, calls: [] };
+    const found = this.calling ? this.tagged() : { text: "", calls: this.prose ? [] : this.bare() };
+    return found?.calls?.length ? { text: found.text, calls: found.calls } : { text: this.held, calls: [] };
   }
 
-  private tagged(): ToolCall[] | undefined {
+  private tagged(): { text: string; calls: ToolCall[] } | undefined {
+    let text = "";
     const bodies = this.held
       .split(OPEN)
       .slice(1)
-      .map((part) => part.split(CLOSE, 1)[0] ?? "");
+      .map((part) => {
+        // The last one: arguments may hold one as well.
+        const end = part.lastIndexOf(CLOSE);
+        const behind = end < 0 ? "" : part.slice(end + CLOSE.length);
+        if (behind.trim() !== "") text += behind;
+        return end < 0 ? part : part.slice(0, end);
+      });
     const calls = bodies.map((body) => this.call(parse(body)));
-    return calls.every((call) => call !== undefined) ? calls : undefined;
+    return calls.every((call) => call !== undefined) ? { text, calls } : undefined;
   }
 
   private bare(): ToolCall[] | undefined {
