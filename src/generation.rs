@@ -526,16 +526,16 @@ fn fitting_tokens(core: &Core, request: &Request, context: usize) -> Result<(Vec
     // A quarter of the context at a time: what begins anew is read anew, so until that room is full again the same turns go.
     let block = context.div_ceil(4);
     let most = tokens.len().saturating_sub(excess.div_ceil(block) * block);
-    // Halving, since each look renders and tokenizes all that is left. Without `turns` turns it fits, or is as short as it gets.
-    let (mut fewest, mut turns) = (1, if tokens.len() > most { sliding::old_turns(messages) } else { 0 });
-    let mut found = (tokens, 0);
+    if tokens.len() <= most {
+        return Ok((tokens, 0));
+    }
     let without = |turns: usize| {
         let (messages, dropped) = sliding::without_oldest_turns(messages, turns);
         Ok::<_, Error>((prompt_tokens(core, &Prompt::Messages(messages), tools)?, dropped))
     };
-    if turns > 0 {
-        found = without(turns)?;
-    }
+    // Halving, since each look renders and tokenizes all that is left. Without `turns` turns it fits, or is as short as it gets.
+    let (mut fewest, mut turns) = (1, sliding::old_turns(messages));
+    let mut found = without(turns)?;
     while fewest < turns {
         let middle = usize::midpoint(fewest, turns);
         let longer = without(middle)?;

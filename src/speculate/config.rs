@@ -176,9 +176,8 @@ impl SpeculationConfig {
     fn check(self) -> Result<Self> {
         let setup = Setup::new(&self);
         for name in self.drafter.iter().flatten() {
-            let whole = !name.contains('(') || name.ends_with(')');
             for part in methods::parts(name) {
-                methods::find("drafter", part).filter(|_| whole).ok_or_else(|| methods::unknown("drafter", name))?;
+                methods::find("drafter", part).ok_or_else(|| methods::unknown("drafter", name))?;
             }
         }
         setup.length(&self.length)?;

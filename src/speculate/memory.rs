@@ -5,8 +5,8 @@ use super::drafters::suffix_store::{STORE_TOKENS, SuffixStore};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Tokens of the prompt's end that are stored with an answer, so that its beginning can be found; texts on
-/// privacy name them.
+/// Tokens of the prompt's end that are stored with an answer, so that its beginning can be found; texts on privacy
+/// name them.
 const LEAD_IN: usize = 16;
 
 /// Shared stores. Their owner decides whether and where they are saved.

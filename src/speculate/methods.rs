@@ -344,16 +344,15 @@ impl<'a> Setup<'a> {
 
     fn find<'b>(&'b self, key: &str, name: &'b str) -> Result<(Make, Setup<'b>)> {
         let (outer, inner) = split(name);
-        // A bracket that does not end would be lost.
-        let method = find(key, outer).filter(|_| inner.is_some() || outer == name).ok_or_else(|| unknown(key, name))?;
+        let method = find(key, outer).ok_or_else(|| unknown(key, name))?;
         Ok((method.make, Setup { inner, ..*self }))
     }
 }
 
-/// `outer(inner)` in its parts.
+/// `outer(inner)` in its parts. With a bracket that does not end it is one name, and no method has that.
 pub fn split(name: &str) -> (&str, Option<&str>) {
-    match name.split_once('(') {
-        Some((outer, rest)) => (outer, rest.strip_suffix(')')),
+    match name.strip_suffix(')').and_then(|name| name.split_once('(')) {
+        Some((outer, inner)) => (outer, Some(inner)),
         None => (name, None),
     }
 }

@@ -195,10 +195,10 @@ impl<F: Fn(usize) -> f32> Stepwise for SimulatedDrafter<F> {
 
     fn catch_up(&self, known: usize) -> (usize, bool) {
         let Some(fed) = &self.fed else { return (0, true) };
-        let passes = ((known - fed.get()) / MAX_COLUMNS).min(MAX_CATCH_UP_PASSES);
-        let done = known - fed.get() <= MAX_CATCH_UP_PASSES * MAX_COLUMNS;
-        fed.set(if done { known } else { fed.get() + passes * MAX_COLUMNS });
-        (passes, done)
+        let pending = known - fed.get();
+        let read = pending.min(MAX_CATCH_UP_PASSES * MAX_COLUMNS);
+        fed.set(fed.get() + read);
+        (read / MAX_COLUMNS, read == pending)
     }
 
     fn candidates(&self, context: &DraftContext<'_>, tree: &TokenTree, leaf: NodeId, width: usize) -> Vec<Candidate> {

@@ -101,6 +101,12 @@ fn cursor(phrase: usize, at: usize) -> u32 {
 }
 
 impl Ouroboros {
+    /// What the model's chain says below a leaf that stands in it: others may have gone on otherwise.
+    fn chained(&self, tree: &TokenTree, leaf: NodeId) -> Option<Candidate> {
+        let next = self.chain.strip_prefix(&tree.path_tokens(leaf)[..])?.first();
+        next.map(|&token| Candidate::new(token, DraftStats::of_probability(0.7)))
+    }
+
     /// Tokens that go on below a leaf by phrases: new ones where the model's chain ends, else the one that is under way.
     fn phrase(&self, tree: &TokenTree, ask: &Ask<'_>, leaf: NodeId) -> Vec<Candidate> {
         let stats = DraftStats::of_probability(0.4);
@@ -153,21 +159,16 @@ impl Drafter for Ouroboros {
                 None => each_leaf(ask, |_| Vec::new()),
             });
         }
-        Ok(each_leaf(ask, |leaf| {
-            // Others may have gone on where the chain would.
-            let path = tree.path_tokens(leaf);
-            let next = self.chain.strip_prefix(&path[..]).and_then(|rest| rest.first());
-            match next {
-                Some(&token) => vec![Candidate::new(token, DraftStats::of_probability(0.7))],
-                None => self.phrase(tree, ask, leaf),
-            }
+        Ok(each_leaf(ask, |leaf| match self.chained(tree, leaf) {
+            Some(next) => vec![next],
+            None => self.phrase(tree, ask, leaf),
         }))
     }
 
     fn absorb(
         &mut self,
         _: &DraftContext<'_>,
-        _: &TokenTree,
+        tree: &TokenTree,
         ask: &Ask<'_>,
         words: &[u32],
         _: &[f32],
@@ -175,9 +176,7 @@ impl Drafter for Ouroboros {
         self.chain = words.to_vec();
         // The model has run all but the last.
         self.passes.ran(NodeId::ROOT, 1, &words[..words.len().saturating_sub(1)]);
-        Ok(each_leaf(ask, |_| {
-            words.first().map(|&token| Candidate::new(token, DraftStats::of_probability(0.7))).into_iter().collect()
-        }))
+        Ok(each_leaf(ask, |leaf| self.chained(tree, leaf).into_iter().collect()))
     }
 
     fn observe(&mut self, outcome: &RoundOutcome, _: DrafterId) {

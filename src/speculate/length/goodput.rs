@@ -205,15 +205,15 @@ impl<O: Objective> Goodput<O> {
         self.best_of(drafter, &mut self.chain(drafter, (1.0, 0), most), cost)
     }
 
-    /// Whether device drafters have lost what they may lose.
-    fn is_spent(&self, cost: &CostModel) -> bool {
-        self.state.lost_ms > LOST_SHARE * self.state.all_ms + cost.plain_ms()
-    }
-
     /// The same of given survival.
     fn best_of(&self, drafter: DrafterId, survival: &mut dyn Iterator<Item = f64>, cost: &CostModel) -> (usize, f64) {
         let ms = |tokens| if tokens == 0 { self.step_ms(cost) } else { cost.round_ms(drafter, tokens) };
         self.objective.pick(1.0, survival, &ms, self.rate(cost))
+    }
+
+    /// Whether device drafters have lost what they may lose.
+    fn is_spent(&self, cost: &CostModel) -> bool {
+        self.state.lost_ms > LOST_SHARE * self.state.all_ms + cost.plain_ms()
     }
 
     /// A round lately, or a plain step.
