@@ -1,5 +1,5 @@
 /** The worker's side: owns the wasm and one engine, and answers calls. */
-import init, { Engine, Sha256, checkShaders, probe, type InitOutput } from "../generated/foredraft.js";
+import init, { Engine, Sha256, checkShaders, probe, type Generation, type InitOutput } from "../generated/foredraft.js";
 import type { Vocabulary } from "../generated/foredraft_grammar.js";
 import { ForedraftError, reasonOf } from "./errors.js";
 import { brokeDown, grammarBytes, startGrammar, vocabularyOf } from "./grammar.js";
@@ -80,7 +80,7 @@ export class EngineHost {
           id,
           kind: "result",
           of: "generate",
-          result: await this.queue(id, (signal) => this.generate(id, ask.args, signal)),
+          result: await this.queue(id, (engine, signal) => this.generate(id, ask.args, engine, signal)),
         });
       case "memory":
         return this.post({ id, kind: "result", of: "memory", result: this.memory() });
@@ -92,7 +92,7 @@ export class EngineHost {
           id,
           kind: "result",
           of: "bench",
-          result: await this.queue(id, (signal) => this.bench(id, ask.args, signal)),
+          result: await this.queue(id, (engine, signal) => this.bench(id, ask.args, engine, signal)),
         });
       case "probe":
         await start(ask.args.wasm);
@@ -235,11 +235,15 @@ export class EngineHost {
     return done;
   }
 
-  /** Runs work in its turn; its signal is that of `cancel`. */
-  private queue<T>(id: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  /** Runs work on the engine in its turn; its signal is that of `cancel`. */
+  private queue<T>(id: number, work: (engine: Engine, signal: AbortSignal) => Promise<T>): Promise<T> {
     const abort = new AbortController();
     this.running.set(id, abort);
-    const result = this.turn.then(() => work(abort.signal));
+    const result = this.turn.then(() => {
+      const engine = this.loaded();
+      abort.signal.throwIfAborted();
+      return work(engine, abort.signal);
+    });
     this.turn = result.catch(() => {});
     return result.finally(() => this.running.delete(id));
   }
@@ -247,35 +251,28 @@ export class EngineHost {
   private async bench(
     id: number,
     { suite, options }: Calls["bench"]["args"],
+    engine: Engine,
     signal: AbortSignal,
   ): Promise<Calls["bench"]["result"]> {
-    const engine = this.loaded();
-    signal.throwIfAborted();
     const onProgress = (json: string) => {
       this.post({ id, kind: "event", of: "bench", event: JSON.parse(json) as Calls["bench"]["event"] });
     };
     const bench = engine.bench(asJson(suite), asJson(options), onProgress);
-    const cancel = () => bench.cancel();
-    signal.addEventListener("abort", cancel);
-    try {
-      return JSON.parse(await bench.report()) as Calls["bench"]["result"];
-    } finally {
-      signal.removeEventListener("abort", cancel);
-      bench.free();
-    }
+    return cancelling(bench, signal, async () => JSON.parse(await bench.report()) as Calls["bench"]["result"]);
   }
 
-  private async generate(id: number, args: GenerateArgs, signal: AbortSignal): Promise<Summary> {
-    const engine = this.loaded();
-    signal.throwIfAborted();
+  private async generate(id: number, args: GenerateArgs, engine: Engine, signal: AbortSignal): Promise<Summary> {
     if (args.schema !== undefined) {
       // A fetch that hangs would hold up every request after this one.
       await unlessAborted(startGrammar(this.grammar), signal);
       this.readVocabulary(engine);
     }
     const generation = engine.generate(asJson(args));
-    const cancel = () => generation.cancel();
-    signal.addEventListener("abort", cancel);
+    return cancelling(generation, signal, () => this.follow(id, generation));
+  }
+
+  /** Passes on the events of an answer; gives its summary. */
+  private async follow(id: number, generation: Generation): Promise<Summary> {
     try {
       for (;;) {
         const json = await generation.next();
@@ -292,14 +289,23 @@ export class EngineHost {
       // A matcher that broke down may have left the others in disorder: they are made anew.
       if (brokeDown(error)) this.dropVocabulary();
       throw error;
-    } finally {
-      signal.removeEventListener("abort", cancel);
-      generation.free();
     }
   }
 
   private cancel(id: number): void {
     this.running.get(id)?.abort(ForedraftError.aborted());
+  }
+}
+
+/** Waits for what an object of the engine does; a signal asks it to end early, and at the end it is let go. */
+async function cancelling<T>(handle: { cancel(): void; free(): void }, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  const cancel = () => handle.cancel();
+  signal.addEventListener("abort", cancel);
+  try {
+    return await work();
+  } finally {
+    signal.removeEventListener("abort", cancel);
+    handle.free();
   }
 }
 
